@@ -66,7 +66,7 @@ def _without_generation(folder):
         file.unlink()
 
 
-def text_to_image(folder, size=2, channels=1, texts=("a", "b"), factor=1, seed=0, **scheduler):
+def text_to_image(folder, size=2, channels=1, texts=("a b", "Āā"), factor=1, seed=0, **scheduler):
     """A pipeline laid out like Stable Diffusion's. ``size``: of the latents; ``factor``: how many
     times larger a side of a picture is, 1 or 2."""
     package = pytest.importorskip(
@@ -111,7 +111,8 @@ def text_to_image(folder, size=2, channels=1, texts=("a", "b"), factor=1, seed=0
 
 
 def _clip_tokenizer(folder, texts):
-    """Words and letters, as vocab.json and merges.txt; {word: code} and how long a text may be."""
+    """Letters, of which two are the bytes 0 and 1, as vocab.json and merges.txt; {word: code} and
+    how long a text may be."""
     kept = sorted({letter for text in texts for letter in text if letter != " "})
     pieces = ["<|startoftext|>", "<|endoftext|>", *kept, *(f"{letter}</w>" for letter in kept)]
     words = {piece: code for code, piece in enumerate(pieces)}

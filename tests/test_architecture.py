@@ -60,6 +60,7 @@ DEFAULTS = {
     "suited",
     "beside_blocks",
     "notices",
+    "status_of_draws",
     "begin",
     "end",
     "averaged",

@@ -235,7 +235,8 @@ class FamiliarityOfBlocks:
     name = "the least familiar block, by its rank among validation rows"
 
     def __init__(self, columns: Any, typicality: Any, width: int, reference: Any = None) -> None:
-        """``columns``: the statistic of the columns, see ``Familiarity``. ``typicality``: (B, N)
+        """``columns``: the statistic of the columns, see ``Familiarity``; None where there is none.
+        ``typicality``: (B, N)
         of the blocks behind the ``width`` columns, NaN where one is not known. ``reference``: of
         each block, columns first, the statistic on validation rows, in order."""
         self.columns = columns
@@ -245,10 +246,11 @@ class FamiliarityOfBlocks:
 
     def statistics(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
         """That of each block, columns first; NaN where nothing is known of it."""
-        behind = torch.arange(x.value.shape[1]) >= self.width
-        columns = self.columns.statistic(x.hide(behind), extra)
-        told = x.mask[:, : self.width].any(1) | (extra < 0)
-        columns = columns.masked_fill(~told, torch.nan)
+        columns = torch.full_like(extra, torch.nan)
+        if self.width:
+            behind = torch.arange(x.value.shape[1]) >= self.width
+            told = x.mask[:, : self.width].any(1) | (extra < 0)
+            columns = self.columns.statistic(x.hide(behind), extra).masked_fill(~told, torch.nan)
         return torch.cat([columns[:, None], self.typicality(x)], 1)
 
     def ranks(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:

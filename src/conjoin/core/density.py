@@ -478,6 +478,11 @@ class Density(nn.Module, abc.ABC):
             out, status, effective = self._draw_open(event, context, generator)
             return Draws(self._answered(out), status, effective)
 
+    @property
+    def status_of_draws(self) -> Status:
+        """What rows of ``sample`` are worth: as much as log p, where they are draws of p."""
+        return status_of(self.capabilities.likelihood)
+
     @final
     def status_of(self, event: Any) -> Status:
         """What log p of these rows is worth: it depends on which of their cells are known."""

@@ -27,14 +27,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Block, Capabilities, Config, Event, Recipe, Record, stream
+from conjoin.core import Block, Capabilities, Config, Event, Recipe, Record
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import continued
 from conjoin.families.pretrained.strings import StringsOfNetwork
 from conjoin.nets.pretrained import DTYPES, config_in, fresh, loaded
 from conjoin.util.pretrained import read_json, vocabulary_of
 
-__all__ = ["TransformersCaption", "TransformersCaptionDensity", "picture_in"]
+__all__ = ["TransformersCaption", "TransformersCaptionDensity", "is_captioner", "picture_in"]
 
 MAKER = "AutoModelForImageTextToText"
 COLOURS = 3  # channels that the networks see
@@ -332,6 +332,13 @@ class TransformersCaptionDensity(StringsOfNetwork):
 
 
 # ------------------------------------------------------------------------------ the folder
+
+
+def is_captioner(folder: Path) -> bool:
+    """Whether a folder's config.json names a network that captions pictures."""
+    file = folder / "config.json"
+    told = read_json(file) if file.is_file() else {}
+    return isinstance(told, dict) and told.get("model_type") in NETWORKS
 
 
 def picture_in(folder: str | Path) -> tuple[int, int]:
