@@ -238,7 +238,7 @@ def test_pictures_and_texts_that_do_not_fit_are_told(folder):
     with pytest.raises(ValueError, match="is told a text in bytes"):
         built(folder, text=PICTURE)
     density = built(folder)
-    with pytest.raises(ValueError, match="has 9 tokens, and the text encoder reads at most 5"):
+    with pytest.raises(ValueError, match="has 8 tokens, and the text encoder reads at most 5"):
         density.sample(1, texts("ab ab ab"))
     part = Record(caption=texts("ab")["caption"].hide(torch.arange(2) == 1))
     with pytest.raises(CapabilityError, match="pictures of a part of a text"):

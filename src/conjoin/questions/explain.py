@@ -105,9 +105,10 @@ def reasons(
 
 
 def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
-    """Of strings and pictures: that they are unlike the others, and of strings which part is most
-    surprising."""
-    whole = model.codec.unlike([True] * len(model.codec.space.variables))
+    """Of strings and pictures: that they are unlike the others, and which of them, and of strings
+    which part is most surprising."""
+    known = [True] * len(model.codec.space.variables)
+    least = model.least_familiar_part(encoded) or [None] * len(rows)
     out = []
     for start in range(0, len(rows), STRINGS_AT_ONCE):
         part = encoded.take(torch.arange(start, min(start + STRINGS_AT_ONCE, len(rows))))
@@ -121,7 +122,8 @@ def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
             if by_tokens
             else [""] * part.event.rows
         )
-        out += [f"{whole}; {words}" if words else whole for words in odd]
+        whole = [model.codec.unlike(known, each) for each in least[start : start + len(odd)]]
+        out += [f"{a}; {words}" if words else a for a, words in zip(whole, odd, strict=True)]
     return out
 
 

@@ -7,7 +7,7 @@ speech recognition system, chapter 2). Each log p is exact; whether there is a m
 that no beam led to is not known. log p never rises on the way, so the search ends when no beginning
 can come before the strings found. In nats.
 
-Shape letters: B rows, K strings of each, W beginnings of each, T positions, V tokens.
+Shape letters: B rows, K strings of each, W beginnings of each, S and T positions, V tokens.
 
 >>> from conjoin.core import Block, Event, Variable, stream
 >>> from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
@@ -87,12 +87,12 @@ def most_probable(
 
 def _merged(
     best: Float[Tensor, "B K"],
-    found: Int[Tensor, "B K T"],
+    found: Int[Tensor, "B K S"],
     ended: Float[Tensor, "B W"],
     strings: Int[Tensor, "B W T"],
 ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K T"]]:
     """The most probable strings of those found so far and of those that end now, all as long."""
-    found = torch.nn.functional.pad(found, (0, strings.shape[2] - found.shape[2]), value=-1)
+    longer = torch.nn.functional.pad(found, (0, strings.shape[2] - found.shape[2]), value=-1)
     log_p, place = torch.cat([best, ended], 1).topk(best.shape[1], 1)
     each = torch.arange(len(best))[:, None]
-    return log_p, torch.cat([found, strings], 1)[each, place]
+    return log_p, torch.cat([longer, strings], 1)[each, place]

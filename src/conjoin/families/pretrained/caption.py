@@ -87,6 +87,7 @@ class _Network(abc.ABC):
 
     vision: ClassVar[str]
     text: ClassVar[str]
+    unasked: ClassVar[str] = "-"  # how names of weights begin whose answers are not used
 
     @staticmethod
     @abc.abstractmethod
@@ -107,6 +108,7 @@ class _Network(abc.ABC):
 class _EncoderDecoder(_Network):
     vision = "encoder"
     text = "decoder"
+    unasked = "encoder.pooler."
 
     @staticmethod
     def seen(net: Any, pixels: Float[Tensor, "B 3 H W"]) -> Tensor:
@@ -219,7 +221,8 @@ class TransformersCaptionDensity(StringsOfNetwork):
         told = self.structure["network"]
         self.layout = NETWORKS[told["model_type"]]
         self.net: Any = fresh(MAKER, told, config.dtype) if network is None else network
-        self.net.requires_grad_(config.tune > 0)
+        for name, weight in self.net.named_parameters():
+            weight.requires_grad_(config.tune > 0 and not name.startswith(self.layout.unasked))
         text = told.get(self.layout.text, told)
         self._take_tokens(text.get("max_position_embeddings", text.get("n_positions")))
         for name in ("mean", "spread"):
@@ -277,8 +280,9 @@ class TransformersCaptionDensity(StringsOfNetwork):
         """(B, ...) what words see of pictures, scaled as the folder says; one of which a pixel is
         not known is refused."""
         self._require(bool(event.complete.all()), "captions of a part of a picture", "null_context")
-        parts = [self._seen_of(part) for part in event.value.split(CHUNK_PICTURES)]
-        return torch.cat(parts)
+        if not event.rows:  # networks take no empty batch
+            return torch.zeros(0, 0)
+        return torch.cat([self._seen_of(part) for part in event.value.split(CHUNK_PICTURES)])
 
     def _seen_of(self, value: Tensor) -> Tensor:
         shares = value.double() / (self.levels - 1)

@@ -356,7 +356,7 @@ class DiffusersTextToImageDensity(Density):
     def _log_pixels(self, value: Tensor, apart: Tensor) -> Float[Tensor, " B"]:
         """log p(x | u) of levels."""
         deviation = torch.tensor(self.config.deviation, dtype=torch.float64)
-        return log_level(value.flatten(1), apart.flatten(1), deviation, self.levels)
+        return log_level(value.flatten(1).double(), apart.flatten(1), deviation, self.levels)
 
     def _losses(
         self, event: Event, context: Record, generator: torch.Generator | None
