@@ -90,6 +90,7 @@ DEFAULTS = {
     "told",
     "missing_columns",
     "x_words",
+    "too_large",
     "columns_in",
     "decode_column",
     "beyond",
