@@ -89,17 +89,17 @@ def flattened(density, mean, deviation, drawn):
 
 
 def test_the_bound_is_the_sum_of_its_three_parts(tmp_path):
-    """By scipy and torch's own formulas, the mean over 400 draws of the encoder."""
+    """By scipy and torch's own formulas, the mean over 100 draws of the encoder."""
     folder = text_to_image(tmp_path / "model", factor=2, prediction_type="sample")
-    density = built(folder, dtype="float64", steps=None, points=None, deviation=0.1)
+    density = built(folder, dtype="float64", steps=5, points=None, deviation=0.1)
     mean, own, drawn = 0.3, 0.2, 0.25
     density = flattened(density, mean, own, drawn)
     level = PICTURE.check(Event(torch.full((1, 1, 4, 4), 160)))
-    found = [density.log_prob(level, texts("a"), generator=stream(s)) for s in range(400)]
+    found = [density.log_prob(level, texts("a"), generator=stream(s)) for s in range(100)]
     scale = density.vae.config.scaling_factor
-    betas = torch.linspace(1e-4, 0.2, 50).double()
-    kept = (1 - betas).cumprod(0)
+    kept = (1 - torch.linspace(1e-4, 0.2, 50).double()).cumprod(0)[[0, 12, 24, 37, 49]]
     before = torch.cat([torch.ones(1).double(), kept[:-1]])
+    betas = 1 - kept / before
     posterior = (1 - before) / (1 - kept) * betas
     posterior[0] = posterior[1]
     towards = before.sqrt() * betas / (1 - kept)
@@ -109,7 +109,7 @@ def test_the_bound_is_the_sum_of_its_three_parts(tmp_path):
     per_latent = normal(u_hat, posterior[0].sqrt()).log_prob(latents).mean()
     prior = normal(kept[-1].sqrt() * latents, (1 - kept[-1]).sqrt())
     per_latent -= torch.distributions.kl_divergence(prior, normal(0.0, 1.0)).mean()
-    for step in range(1, 50):
+    for step in range(1, 5):
         q = normal(towards[step] * latents, posterior[step].sqrt())
         p = normal(towards[step] * u_hat, posterior[step].sqrt())
         per_latent -= torch.distributions.kl_divergence(q, p).mean()
@@ -118,7 +118,7 @@ def test_the_bound_is_the_sum_of_its_three_parts(tmp_path):
     high, low = (norm.cdf((edge - drawn) / 0.1) for edge in edges)
     wanted = 8 * (float(per_latent) + float(entropy)) + 16 * torch.tensor(high - low).log()
     value = torch.cat(found)
-    assert abs(float(value.mean() - wanted)) < 4 * float(value.std()) / 20
+    assert abs(float(value.mean() - wanted)) < 4 * float(value.std()) / 10
 
 
 def test_draws_are_what_the_decoder_draws(tmp_path):

@@ -14,11 +14,11 @@ from conjoin.codecs.image.codec import PIXEL_LEVELS, ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.codecs.table.rows import TableRows
 from conjoin.codecs.text import TextCodec
-from conjoin.core import Codec, Config, Density, stream
+from conjoin.core import CapabilityError, Codec, Config, Density, stream
 from conjoin.core.device import choose_device
 from conjoin.estimators.density import JointDensity
 from conjoin.families.pretrained.caption import is_captioner, picture_in
-from conjoin.families.pretrained.pair import ConditionalPair
+from conjoin.families.pretrained.pair import ConditionalPair, ConditionalPairDensity
 from conjoin.families.pretrained.picture import DiffusersPicture, grid_in
 from conjoin.families.pretrained.text import TransformersText
 from conjoin.families.pretrained.text_to_image import canvas_in, draws_texts
@@ -31,7 +31,7 @@ from conjoin.model.state import State
 from conjoin.training.data import Split
 from conjoin.util.pretrained import checked_folder
 
-__all__ = ["from_pretrained"]
+__all__ = ["alternatives", "from_pretrained"]
 
 DEFAULT_CAPACITY = 256  # tokens of a string
 PICTURE = "picture"  # names of the columns of a picture and its caption
@@ -99,6 +99,46 @@ def from_pretrained(
     out._take_model(_ready(codec, density, X, options))
     out.n_features_in_ = len(codec.columns)
     return out
+
+
+def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
+    """What else a picture may show: the most probable captions that a beam finds.
+
+    Parameters
+    ----------
+    model : JointDensity
+        Of ``from_pretrained``, of a network that captions pictures.
+    X : DataFrame
+        With a column "picture".
+    count : int, default 5
+        Captions of each picture.
+
+    Returns
+    -------
+    DataFrame
+        ``row`` of X, ``caption``, and its exact ``probability`` given the picture.
+
+    Raises
+    ------
+    CapabilityError
+        If the model writes no captions.
+    """
+    inner = model._model()
+    density = inner.joint
+    if not isinstance(density, ConditionalPairDensity):
+        raise CapabilityError(
+            type(density).__name__, "alternatives of a caption", "no captions of pictures"
+        )
+    index = inner.rows(X).frame.index
+    found, log_p = density.alternatives(inner.encode(X).event, count)
+    captions = list(inner.codec.decoded(found)[CAPTION])
+    return pd.DataFrame(
+        {
+            "row": np.repeat(index, count),
+            "caption": captions,
+            "probability": log_p.exp().flatten().numpy(),
+        }
+    )
 
 
 def _reader_of(path: Path) -> Any:

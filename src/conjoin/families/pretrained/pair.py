@@ -9,7 +9,7 @@ the chain rule a term of log p(a, b) = log p(b) + log p(a | b), of which the oth
 is told has a familiarity all the same, by what the network sees in it, and so has what is modelled
 given that (``conjoin.components.typicality``): both are ranked. In nats.
 
-Shape letters: B rows, D cells of both blocks.
+Shape letters: B rows, K alternatives.
 
 >>> ConditionalPair(settings={"folder": "blip"}).of.folder
 'blip'
@@ -38,6 +38,7 @@ from conjoin.core import (
 )
 from conjoin.core.shapes import Float
 from conjoin.families import FAMILIES, resolve
+from conjoin.families.autoregressive.beam import most_probable
 from conjoin.families.pretrained.typical import MIN_TYPICALITY_ROWS
 
 __all__ = ["ConditionalPair", "ConditionalPairDensity"]
@@ -237,6 +238,16 @@ class ConditionalPairDensity(Density):
         if bool(gone.any()):
             known = known._replace(observed=known.mask | gone[:, None])
         return own, Record({self.told: known})
+
+    def alternatives(self, event: Event, count: int) -> tuple[Event, Float[Tensor, "B K"]]:
+        """The most probable strings that a beam finds for what is told of each row, and log p of
+        each, exact (nats): B K rows, those of the first row first. CapabilityError where what is
+        modelled is no string."""
+        _, told = self._split(event)
+        self._refuse_untold(told)
+        found, log_p = most_probable(self.part, event.rows, count, told)
+        rows = torch.arange(event.rows).repeat_interleave(count)
+        return self._joined_rows(found, told.take(rows)), log_p
 
     # ------------------------------------------------------------------ familiarity
 
