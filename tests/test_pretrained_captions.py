@@ -1,9 +1,12 @@
 """Pretrained captioners of a folder: exact p(caption | picture), alternatives, what a folder may
 hold. All weights are random and made here."""
 
+import copy
+
 import pytest
 import torch
 from caption_folders import CAPTIONERS, SIDE, brute_caption, captioner
+from pretend_device import pretended
 from pretrained_folders import altered, transformers
 
 from conjoin.core import Block, CapabilityError, Event, Record, RecordSpace, Variable, stream
@@ -154,3 +157,15 @@ def test_pictures_that_do_not_fit_are_told(folder):
         built(folder, picture=other)
     with pytest.raises(ValueError, match="is told a picture, and nothing else"):
         built(folder, picture=LETTERS)
+
+
+def test_another_device_answers_as_the_cpu(folders):
+    density = built(folders["vision-encoder-decoder"], dtype="float64")
+    told = pictures(2)
+    with pretended() as there:
+        far = copy.deepcopy(density).to(there)
+        each = [most_probable(one, 2, 3, told) for one in (density, far)]
+        assert torch.equal(each[0][0].value, each[1][0].value)
+        assert torch.allclose(each[0][1], each[1][1], atol=1e-12)
+        drawn = [one.sample(2, told, generator=stream(0)).value for one in (density, far)]
+        assert torch.equal(*drawn)

@@ -1,9 +1,12 @@
 """Pretrained models of text to image of a folder: the bound, draws, guidance, painting in, what a
 folder may hold. All weights are random and made here."""
 
+import copy
+
 import pytest
 import torch
 from caption_folders import text_to_image
+from pretend_device import pretended
 from pretrained_folders import altered
 from scipy.stats import norm
 
@@ -250,3 +253,16 @@ def test_pictures_and_texts_that_do_not_fit_are_told(folder):
     ):
         with pytest.raises(ValueError, match=words):
             DiffusersTextToImage(**settings)
+
+
+def test_another_device_answers_as_the_cpu(squares):
+    density = built(squares, dtype="float64", steps=3, points=2, guidance=2.0)
+    rows = pictures(2)
+    asked = rows.hide(torch.arange(4)[:, None] > 1)
+    told = texts("a b", "b")
+    with pretended() as there:
+        far = copy.deepcopy(density).to(there)
+        log_p = [one.log_prob(rows, told, generator=stream(0)) for one in (density, far)]
+        assert torch.allclose(*log_p, atol=1e-9)
+        drawn = [one.complete(asked, told, generator=stream(0)) for one in (density, far)]
+        assert torch.equal(drawn[0].event.value, drawn[1].event.value)

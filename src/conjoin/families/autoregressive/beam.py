@@ -27,12 +27,14 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Float, Int
 
 __all__ = ["most_probable"]
 
 
 @torch.no_grad()
+@on_device
 def most_probable(
     density: Density, rows: int, count: int, context: Any = None, width: int | None = None
 ) -> tuple[Event, Float[Tensor, "B K"]]:

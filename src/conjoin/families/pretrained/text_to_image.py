@@ -289,12 +289,12 @@ class DiffusersTextToImageDensity(Density):
 
     def _encoded_texts(self, texts: Sequence[str]) -> Float[Tensor, "B T F"]:
         """Each text that differs is read once."""
+        if not texts:  # networks take no empty batch
+            return torch.zeros(0, 0, 0)
         each = sorted(set(texts))
-        codes = torch.tensor([self.words.codes(text) for text in each]).reshape(len(each), -1)
-        places = torch.tensor([each.index(text) for text in texts], dtype=torch.int64)
-        if not texts:
-            return torch.zeros(0, codes.shape[1], 1)
-        out: Tensor = self.encoder(input_ids=codes.long()).last_hidden_state
+        codes = torch.tensor([self.words.codes(text) for text in each])
+        places = torch.tensor([each.index(text) for text in texts])
+        out: Tensor = self.encoder(input_ids=codes).last_hidden_state
         return out[places]
 
     def _told(self, z: Tensor, place: Tensor, text: Tensor) -> Float[Tensor, "B E h w"]:
