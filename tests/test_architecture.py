@@ -61,6 +61,7 @@ DEFAULTS = {
     "beside_blocks",
     "notices",
     "status_of_draws",
+    "alternatives",
     "begin",
     "end",
     "averaged",

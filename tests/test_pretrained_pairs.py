@@ -103,6 +103,8 @@ def test_text_to_image_answers_a_table_and_rings_two_alarms(stable, tmp_path):
     odd = model.decide(prompts, false_alarm=0.1)
     assert (odd["verdict"] == "unfamiliar").all()
     assert odd["reason"].str.contains("caption is unlike").all()
+    with pytest.raises(CapabilityError, match="declares step=False"):
+        alternatives(model, new.head(1))
     drawn, _ = model.sample(2, given={"caption": "a light ring"}, random_state=0)
     assert drawn["picture"][0].pixels.shape == (SIDE, SIDE, 3)
     assert drawn["caption"].tolist() == ["a light ring"] * 2

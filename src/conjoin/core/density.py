@@ -627,6 +627,14 @@ class Density(nn.Module, abc.ABC):
         self._require(self.capabilities.distils, "draws in few calls of a network", "distils")
         self._distil(calls)
 
+    def alternatives(self, event: Any, count: int) -> tuple[Any, Tensor]:
+        """The most probable completions of each row that a search finds, and (B, K) log p of each
+        given what is known; B K rows, those of the first row first. CapabilityError where there is
+        no such search."""
+        raise CapabilityError(
+            type(self).__name__, "the most probable completions", "no search for them"
+        )
+
     @final
     @on_device
     def begin(self, n: int, context: Any = None) -> Any:

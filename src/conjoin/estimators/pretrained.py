@@ -14,11 +14,11 @@ from conjoin.codecs.image.codec import PIXEL_LEVELS, ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.codecs.table.rows import TableRows
 from conjoin.codecs.text import TextCodec
-from conjoin.core import CapabilityError, Codec, Config, Density, stream
+from conjoin.core import Codec, Config, Density, stream
 from conjoin.core.device import choose_device
 from conjoin.estimators.density import JointDensity
 from conjoin.families.pretrained.caption import is_captioner, picture_in
-from conjoin.families.pretrained.pair import ConditionalPair, ConditionalPairDensity
+from conjoin.families.pretrained.pair import ConditionalPair
 from conjoin.families.pretrained.picture import DiffusersPicture, grid_in
 from conjoin.families.pretrained.text import TransformersText
 from conjoin.families.pretrained.text_to_image import canvas_in, draws_texts
@@ -124,13 +124,8 @@ def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
         If the model writes no captions.
     """
     inner = model._model()
-    density = inner.joint
-    if not isinstance(density, ConditionalPairDensity):
-        raise CapabilityError(
-            type(density).__name__, "alternatives of a caption", "no captions of pictures"
-        )
     index = inner.rows(X).frame.index
-    found, log_p = density.alternatives(inner.encode(X).event, count)
+    found, log_p = inner.joint.alternatives(inner.encode(X).event, count)
     captions = list(inner.codec.decoded(found)[CAPTION])
     return pd.DataFrame(
         {

@@ -4,8 +4,9 @@ r"""Rows of a picture and a text, of which one is told to the other: p(text | pi
     log p(a | b)
 
 A pretrained network that captions pictures says nothing of how probable a picture is, and one that
-draws what a text says nothing of texts. So log p of a row is that of one block given the other, by
-the chain rule a term of log p(a, b) = log p(b) + log p(a | b), of which the other is not told. What
+draws what a text says nothing of texts. So log p of a row is that of one block given the other: by
+the chain rule (C. Shannon (1948), A mathematical theory of communication, section 6) one of the two
+terms of log p(a, b) = log p(b) + log p(a | b). What
 is told has a familiarity all the same, by what the network sees in it, and so has what is modelled
 given that (``conjoin.components.typicality``): both are ranked. In nats.
 

@@ -177,6 +177,6 @@ class StringsOfNetwork(Density):
         how = sampling()
         return self._continued(event, context, lambda log_p: categorical(how.of(log_p), generator))
 
-    def _mode(self, event: Event, context: Record) -> Event:
+    def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
         return self._continued(event, context, lambda log_p: log_p.argmax(1))

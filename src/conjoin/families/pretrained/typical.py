@@ -5,7 +5,7 @@ r"""What a density of a pretrained network knows of typical rows: readings of th
 t_i is a Gaussian of reading i (``conjoin.components.typicality``; K. Lee et al. (2018), A simple
 unified framework for detecting out-of-distribution samples, equation 2). The network has learned
 from other rows than those that are familiar to whoever asks: these say what is typical, and until
-they have, a plain statistic stands in. No unit.
+they have, a plain statistic stands in. It has no unit: log p, in nats, is no such measure.
 
 Shape letters: B rows.
 
