@@ -8,6 +8,7 @@ compared with the model's own draws.
 Shape letters: R rows to explain, D columns, S draws of the bank, F factors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,8 @@ def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
     """Of strings and pictures: that they are unlike the others, and which of them, and of strings
     which part is most surprising."""
     known = [True] * len(model.codec.space.variables)
-    least = model.least_familiar_part(encoded) or [None] * len(rows)
+    parts = model.least_familiar_part(encoded)
+    least: Sequence[int | None] = [None] * len(rows) if parts is None else parts
     out = []
     for start in range(0, len(rows), STRINGS_AT_ONCE):
         part = encoded.take(torch.arange(start, min(start + STRINGS_AT_ONCE, len(rows))))
