@@ -245,8 +245,8 @@ def nothing_known(subject: BlockSubject) -> None:
 @check
 def conditionals(subject: BlockSubject) -> None:
     """Draws of what is open follow the list given what is known (roughly, where the draws' status
-    is no better than approximate), and what is known stays as it is. Behind a gap, where only
-    continuations are declared, they are refused."""
+    is no better than approximate; not where a bound is too noisy to tell shares), and what is known
+    stays as it is. Behind a gap, where only continuations are declared, they are refused."""
     kind = subject.can.conditionals
     needs(kind != "none", f"conditionals = {kind!r}")
     for index, question in enumerate(subject.tiny.questions()):
@@ -272,6 +272,8 @@ def _follow(subject: BlockSubject, one: Any, what: str, seed: int) -> None:
     _complete(subject, found.event, f"draws ({what})")
     listed = agreeing(subject.tiny.space, one, subject.tiny.every)[0]
     _kept(subject, one.take(torch.zeros(rows, dtype=torch.long)), found.event, what)
+    if subject.noisy and not exact:
+        return
     mass = torch.where(listed, subject.log_mass, -torch.inf)
     agree(subject, found.event, mass, f"draws ({what})", rough=not exact)
 
