@@ -147,7 +147,8 @@ class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
         super().__init__(space, config, structure or _described(config), context_space)
         told = self.structure["network"]
         self.net: Any = fresh(MAKER, told, config.dtype) if network is None else network
-        text = self.net.config.get_text_config()
+        net: Any = self.net
+        text = net.config.get_text_config()
         self._take_tokens(getattr(text, "max_position_embeddings", None))
         self.net.requires_grad_(config.tune > 0)
         self.width = _width_of(self.net)

@@ -425,7 +425,7 @@ class DiffusersTextToImageDensity(Density):
         """The pictures, grey where a pixel is not known."""
         return torch.where(event.mask, self._pictures(event.value), 0.0)
 
-    def _mode(self, event: Event, context: Record) -> Event:
+    def _mode(self, event: Event, context: Any) -> Event:
         """One completion of each row by itself, so that none depends on the others."""
         each = [
             self._sample_conditional(event.take(row), context.take(row), stream(0, "mode")).value
