@@ -103,6 +103,35 @@ def test_characters_are_split_by_their_drawings(shelf):
     )
 
 
+def test_variants_of_one_concept_are_on_one_side(shelf):
+    """Gender, direction, skin tone and flags: of real captions, 10 of each variant."""
+    variants = [
+        [f"{who} {what}{end}" for who in ("man", "woman", "person")
+         for end in ("", ": facing right", ": dark skin tone", ": medium-light skin tone")]
+        for what in ("walking", "running", "with white cane")
+    ]  # fmt: skip
+    variants += [
+        [f"flag: {land}" for land in ("Chad", "Japan", "Scotland")],
+        ["left arrow", "up-left arrow", "right arrow"],
+        ["thumbs up: light skin tone", "thumbs down"],
+        ["prince", "princess: dark skin tone"],
+        ["woman and man holding hands", "men holding hands", "people holding hands"],
+        ["boy", "girl", "child"],
+        ["man", "woman: beard", "person: red hair"],
+    ]
+    assert [len(set(map(datasets.concept_of, each))) for each in variants] == [1] * len(variants)
+    assert len({datasets.concept_of(each[0]) for each in variants}) == len(variants)
+    assert datasets.concept_of("bright button") == "bright button"
+    label = np.array([caption for each in variants for caption in each])
+    images = np.zeros((len(label), 2, 2, 4), np.uint8)
+    shelve(shelf, "emoji", images=images, label=label, split=np.full(len(label), "train"))
+    data = datasets.load_images("emoji", by_concept=True)
+    train, test = (set(data.about[part]["concept"]) for part in ("train", "test"))
+    assert not train & test and len(data.x_train) + len(data.x_test) == len(label)
+    with pytest.raises(ValueError, match="by_concept=True is for images with captions, and 'mnis"):
+        datasets.load_images("mnist", by_concept=True)
+
+
 def test_emoji_lie_on_a_background(shelf):
     images = pixels(4, 2, 2, 4)
     split = np.array(["train", "test_style", "train", "test_caption"])

@@ -13,6 +13,7 @@ from test_picture_diffusion import SMALL, spots
 
 import conjoin
 from conjoin import JointClassifier, JointDensity
+from conjoin.codecs.image.codec import ImageCodec
 from conjoin.training.progress import time_words
 
 pillow = pytest.importorskip("PIL.Image")
@@ -189,7 +190,18 @@ def test_a_fit_says_after_its_first_steps_how_long_it_takes(capsys, monkeypatch)
     family = SMALL.set_params(steps=5000)
     JointClassifier(family=family, max_time=0.5, verbose=True).fit(X, y)
     said = " ".join(capsys.readouterr().err.split())
-    assert re.search(r"All 5,000 steps take about .* here; max_time of .* s ends it after", said)
+    told = (
+        r"Pictures of 16 x 16 pixels: all 5,000 steps take about .* here, in \d+\.\d GiB of "
+        r"memory; max_time of .* s ends it after"
+    )
+    assert re.search(told, said)
+
+
+def test_pictures_beyond_a_fit_are_refused_with_a_way_out():
+    X = np.zeros((3, 256, 256), np.uint8)
+    with pytest.raises(ValueError, match=r"256 x 256 pixels, 65,536 numbers .*from_pretrained"):
+        JointDensity(family=SMALL).fit(X)
+    assert ImageCodec.of(X[:, :128]).too_large == ""
 
 
 def test_completions_of_tables_are_ranked_too():

@@ -242,11 +242,11 @@ class FamiliarityOfBlocks:
         reference: Any = None,
         between: bool = False,
     ) -> None:
-        """``columns``: the statistic of the columns, see ``Familiarity``. ``typicality``: (B, N)
-        of the blocks behind the ``width`` columns, NaN where one is not known. ``reference``: of
-        each block, columns first, the statistic on validation rows, in order. ``between``: whether
-        a rank says where between two of them a row lies; without it rows have equal ranks there,
-        and an alarm may call fewer than it is allowed to."""
+        """``columns``: the statistic of the columns, see ``Familiarity``; None where there is none.
+        ``typicality``: (B, N) of the blocks behind the ``width`` columns, NaN where one is not
+        known. ``reference``: of each block, columns first, the statistic on validation rows, in
+        order. ``between``: whether a rank says where between two of them a row lies; without it
+        rows have equal ranks there, and an alarm may call fewer than it is allowed to."""
         self.between = between
         self.columns = columns
         self.typicality = typicality
@@ -255,10 +255,11 @@ class FamiliarityOfBlocks:
 
     def statistics(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
         """That of each block, columns first; NaN where nothing is known of it."""
-        behind = torch.arange(x.value.shape[1]) >= self.width
-        columns = self.columns.statistic(x.hide(behind), extra)
-        told = x.mask[:, : self.width].any(1) | (extra < 0)
-        columns = columns.masked_fill(~told, torch.nan)
+        columns = torch.full_like(extra, torch.nan)
+        if self.width:
+            behind = torch.arange(x.value.shape[1]) >= self.width
+            told = x.mask[:, : self.width].any(1) | (extra < 0)
+            columns = self.columns.statistic(x.hide(behind), extra).masked_fill(~told, torch.nan)
         return torch.cat([columns[:, None], self.typicality(x)], 1)
 
     def ranks(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:

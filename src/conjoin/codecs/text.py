@@ -16,7 +16,7 @@ import pandas as pd
 from conjoin.codecs.sequence import SequenceCodec
 from conjoin.codecs.table.overrides import overrides_of
 from conjoin.codecs.table.schema import Schema
-from conjoin.codecs.tokens import Characters, Tokenizer, Tokens, read_format
+from conjoin.codecs.tokens import Bytes, Characters, Tokenizer, Tokens, read_format
 from conjoin.core import Codec, Rows
 
 __all__ = ["TextCodec"]
@@ -44,6 +44,16 @@ class TextCodec(SequenceCodec):
         codec = cls((), capacity)
         codec.tokens = Tokenizer.in_folder(folder)
         codec.format = Tokenizer.format
+        return codec
+
+    @classmethod
+    def in_bytes(cls, capacity: int) -> Self:
+        """A fitted codec of the bytes of UTF-8, for strings of at most ``capacity`` of them."""
+        if capacity < 1:
+            raise ValueError(f"capacity must be a number of bytes, at least 1, got {capacity!r}.")
+        codec = cls((), capacity)
+        codec.tokens = Bytes()
+        codec.format = Bytes.format
         return codec
 
     @classmethod

@@ -443,6 +443,12 @@ class Codec(abc.ABC):
         return self.size_words
 
     @property
+    def too_large(self) -> str:
+        """Why rows as large as these can't be learned from in a fit, and what can be done, in a
+        sentence; empty where they can."""
+        return ""
+
+    @property
     @abc.abstractmethod
     def inputs(self) -> tuple[str, str]:
         """What x is, in a word and in a line: ("columns", "5: ...")."""

@@ -489,6 +489,11 @@ class Density(nn.Module, abc.ABC):
             out, status, effective = self._draw_open(event, context, generator)
             return Draws(self._answered(out), status, effective)
 
+    @property
+    def status_of_draws(self) -> Status:
+        """What rows of ``sample`` are worth: as much as log p, where they are draws of p."""
+        return status_of(self.capabilities.likelihood)
+
     @final
     def status_of(self, event: Any) -> Status:
         """What log p of these rows is worth: it depends on which of their cells are known."""
@@ -632,6 +637,14 @@ class Density(nn.Module, abc.ABC):
         teaches it; all else stays as it is."""
         self._require(self.capabilities.distils, "draws in few calls of a network", "distils")
         self._distil(calls)
+
+    def alternatives(self, event: Any, count: int) -> tuple[Any, Tensor]:
+        """The most probable completions of each row that a search finds, and (B, K) log p of each
+        given what is known; B K rows, those of the first row first. CapabilityError where there is
+        no such search."""
+        raise CapabilityError(
+            type(self).__name__, "the most probable completions", "no search for them"
+        )
 
     @final
     @on_device

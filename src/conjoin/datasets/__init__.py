@@ -5,6 +5,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conjoin.datasets.concepts import concept_of
     from conjoin.datasets.images import load_images
     from conjoin.datasets.molecules import load_molecules
     from conjoin.datasets.scenes import draw_scenes, judge_scene, scene_of
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TOYS",
     "Dataset",
+    "concept_of",
     "draw_scenes",
     "judge_scene",
     "load",
@@ -29,6 +31,7 @@ __all__ = [
 
 # of others "tables"
 _HOMES = {
+    "concept_of": "concepts",
     "draw_scenes": "scenes",
     "judge_scene": "scenes",
     "scene_of": "scenes",

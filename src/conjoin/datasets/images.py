@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from conjoin.codecs.image.colours import on_background
+from conjoin.datasets.concepts import held_out_concepts
 from conjoin.datasets.download import cache_folder, fetch, folder_of, verify
 from conjoin.util.files import new_file
 
@@ -137,7 +138,7 @@ def image_names() -> list[str]:
     return sorted(_SETS)
 
 
-def load_images(name: str, background: Any = "white") -> Images:
+def load_images(name: str, background: Any = "white", *, by_concept: bool = False) -> Images:
     """Images with labels, by name.
 
     They are read from images/NAME/ in the folder that the environment variable CONJOIN_DATA names,
@@ -149,6 +150,10 @@ def load_images(name: str, background: Any = "white") -> Images:
     name : {"mnist", "fashion_mnist", "pneumoniamnist", "omniglot_small", "emoji"}
     background : str, (int, int, int) or None, default "white"
         The colour beneath images with opacity; None keeps it as a fourth channel.
+    by_concept : bool, default False
+        Of "emoji": tests are concepts that no training image shows, one of ten. Variants of one
+        thing (gender, direction, skin tone, all flags) are on one side, and ``about`` names the
+        ``concept`` of each image. Without it tests are captions and styles.
 
     Returns
     -------
@@ -159,11 +164,16 @@ def load_images(name: str, background: Any = "white") -> Images:
     Raises
     ------
     ValueError
-        If there is no such set, or it can't be fetched.
+        If there is no such set, it can't be fetched, or it has no captions to tell concepts by.
     """
     if name not in _SETS:
         raise ValueError(
             f"There is no set of images {name!r}; there are {', '.join(image_names())}."
+        )
+    if by_concept and name != "emoji":
+        raise ValueError(
+            f"by_concept=True is for images with captions, and {name!r} has classes: leave it out, "
+            "or take 'emoji'."
         )
     arrays = _arrays(name, _SETS[name])
     what = _SETS[name]
@@ -172,7 +182,7 @@ def load_images(name: str, background: Any = "white") -> Images:
             key: on_background(value, background) if value.shape[3:] == (4,) else value
             for key, value in arrays.items()
         }
-    splits = {"omniglot_small": _characters, "emoji": _captions}
+    splits = {"omniglot_small": _characters, "emoji": _concepts if by_concept else _captions}
     parts, about = splits[name](arrays) if name in splits else (_parts(arrays), {})
     classes = what.classes or tuple(
         map(str, np.unique(np.concatenate([parts["y_train"], parts["y_test"]])))
@@ -211,6 +221,14 @@ def _captions(
     """Tests are new captions, and known ones in a new style: ``about['test']['split']`` says
     which."""
     return _divided(arrays, "label", arrays["split"] != "train")
+
+
+def _concepts(
+    arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Tests are concepts, with all variants and in every style."""
+    concept, test = held_out_concepts(arrays["label"])
+    return _divided({**arrays, "concept": concept}, "label", test)
 
 
 def _divided(

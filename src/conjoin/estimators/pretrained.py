@@ -6,26 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from conjoin.codecs.block_columns import PictureColumn, StringColumn
+from conjoin.codecs.composite import CompositeCodec
 from conjoin.codecs.image.codec import PIXEL_LEVELS, ImageCodec
+from conjoin.codecs.table import TableCodec
+from conjoin.codecs.table.rows import TableRows
 from conjoin.codecs.text import TextCodec
 from conjoin.core import Codec, Config, Density, stream
 from conjoin.core.device import choose_device
 from conjoin.estimators.density import JointDensity
+from conjoin.families.pretrained.caption import is_captioner, picture_in
+from conjoin.families.pretrained.pair import ConditionalPair
 from conjoin.families.pretrained.picture import DiffusersPicture, grid_in
 from conjoin.families.pretrained.text import TransformersText
+from conjoin.families.pretrained.text_to_image import canvas_in, draws_texts
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import card_of
 from conjoin.fitting.split import Rows, split_of, weighted
-from conjoin.model.calibrate import calibrate
+from conjoin.model.calibrate import calibrate, teach
 from conjoin.model.model import Model
 from conjoin.model.state import State
 from conjoin.training.data import Split
 from conjoin.util.pretrained import checked_folder
 
-__all__ = ["from_pretrained"]
+__all__ = ["alternatives", "from_pretrained"]
 
 DEFAULT_CAPACITY = 256  # tokens of a string
+PICTURE = "picture"  # names of the columns of a picture and its caption
+CAPTION = "caption"
 TYPICAL_SHARE = 0.5  # of the rows that say what is typical; the others calibrate
 
 
@@ -46,21 +56,25 @@ def from_pretrained(
     Parameters
     ----------
     folder : str or Path
-        A causal language model of the package transformers (config.json, tokenizer.json, weights),
-        or a pipeline of the package diffusers that draws pictures from noise alone
-        (model_index.json, unet/, scheduler/).
-    X : list of str, or array_like of pictures, optional
+        Of the package transformers: a causal language model (config.json, tokenizer.json,
+        weights), or a network that captions pictures (preprocessor_config.json as well). Of the
+        package diffusers: a pipeline that draws pictures from noise alone (model_index.json, unet/,
+        scheduler/), or one laid out like Stable Diffusion (vae/, text_encoder/ and tokenizer/ as
+        well).
+    X : list of str, array_like of pictures, or DataFrame of "picture" and "caption", optional
         Familiar rows that the model was not trained on: half of them say what is typical, the
-        others calibrate the alarm. Without them ``decide`` waits for ``calibrate``.
+        others calibrate the alarms. Without them ``decide`` waits for ``calibrate``.
     capacity : int, default 256
-        Tokens that a string may have, at most; pictures have none.
+        Tokens that a string may have, at most, or bytes of a text that is drawn; pictures alone
+        have none.
     device : str, default "auto"
         "auto", "cpu", "cuda" or "cuda:1".
     random_state : int, default 0
         Of the split of ``X``.
     **settings
-        Of the family: ``dtype`` and ``start`` of ``TransformersText``; ``steps``, ``points`` and
-        ``dtype`` of ``DiffusersPicture``.
+        Of the family: ``dtype`` and ``start`` of ``TransformersText``; ``dtype`` of
+        ``TransformersCaption``; ``steps``, ``points`` and ``dtype`` of ``DiffusersPicture``; these,
+        ``deviation``, ``guidance`` and ``clean`` of ``DiffusersTextToImage``.
 
     Returns
     -------
@@ -75,8 +89,7 @@ def from_pretrained(
         If the folder is no such model, or holds a pickle or code.
     """
     path = checked_folder(folder)
-    begin = _picture if (path / "model_index.json").is_file() else _text
-    config, codec, types = begin(path, capacity, settings)
+    config, codec, types = _reader_of(path)(path, capacity, settings)
     density = config.density.build(
         codec.space, config, codec.space.unknown(0), stream(random_state, "build")
     )
@@ -86,6 +99,48 @@ def from_pretrained(
     out._take_model(_ready(codec, density, X, options))
     out.n_features_in_ = len(codec.columns)
     return out
+
+
+def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
+    """What else a picture may show: the most probable captions that a beam finds.
+
+    Parameters
+    ----------
+    model : JointDensity
+        Of ``from_pretrained``, of a network that captions pictures.
+    X : DataFrame
+        With a column "picture".
+    count : int, default 5
+        Captions of each picture.
+
+    Returns
+    -------
+    DataFrame
+        ``row`` of X, ``caption``, and its exact ``probability`` given the picture.
+
+    Raises
+    ------
+    CapabilityError
+        If the model writes no captions.
+    """
+    inner = model._model()
+    index = inner.rows(X).frame.index
+    found, log_p = inner.joint.alternatives(inner.encode(X).event, count)
+    captions = list(inner.codec.decoded(found)[CAPTION])
+    return pd.DataFrame(
+        {
+            "row": np.repeat(index, count),
+            "caption": captions,
+            "probability": log_p.exp().flatten().numpy(),
+        }
+    )
+
+
+def _reader_of(path: Path) -> Any:
+    """What begins the model of a folder."""
+    if (path / "model_index.json").is_file():
+        return _text_to_image if draws_texts(path) else _picture
+    return _caption if is_captioner(path) else _text
 
 
 def _text(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Config, Codec, Any]:
@@ -102,20 +157,49 @@ def _picture(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Confi
     return config, ImageCodec(grid, PIXEL_LEVELS, channels_last=grid[0] > 1), None
 
 
+def _caption(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Config, Codec, Any]:
+    """As of text; rows are pictures and captions."""
+    config = ConditionalPair("transformers_caption", {"folder": str(path), **settings})
+    strings = TextCodec.with_tokenizer(path, capacity)
+    types = {CAPTION: {"type": "text", "format": f"tokenizer {path}"}}
+    return config, _beside((3, *picture_in(path)), strings), types
+
+
+def _text_to_image(
+    path: Path, capacity: int, settings: dict[str, Any]
+) -> tuple[Config, Codec, Any]:
+    """As of text; rows are pictures and captions."""
+    config = ConditionalPair("diffusers_text_to_image", {"folder": str(path), **settings})
+    types = {CAPTION: {"type": "text", "format": "bytes"}}
+    return config, _beside(canvas_in(path), TextCodec.in_bytes(capacity)), types
+
+
+def _beside(grid: tuple[int, int, int], strings: TextCodec) -> CompositeCodec:
+    """What reads rows of a picture, which is cut and scaled, and a caption."""
+    image = ImageCodec(grid, PIXEL_LEVELS, channels_last=grid[0] > 1)
+    blocks = [PictureColumn(PICTURE, image, grid[1:]), StringColumn(CAPTION, strings)]
+    table = TableCodec()
+    table.fit(TableRows(pd.DataFrame(index=pd.RangeIndex(1))))
+    return CompositeCodec(table, blocks)
+
+
 def _ready(codec: Codec, density: Density, X: Any, options: FitOptions) -> Model:
     """The model, calibrated where there are rows."""
     nothing = np.empty(0, dtype=np.int64)
-    rows = Rows(codec.rows([])) if X is None else weighted(Rows(codec.rows(X)))
+    none = codec.decoded(codec.space.unknown(0))
+    rows = Rows(codec.rows(none)) if X is None else weighted(Rows(codec.rows(X)))
     split = Split(nothing, nothing, nothing)
     if X is not None:
         split = split_of(rows, replace(options, calibration=TYPICAL_SHARE))
     card = card_of(rows, split, options, options.family)
     card["notices"] = density.notices(codec.space.unknown(0))
     model = Model(codec, density, None, state=State(seed=options.seed), card=card)
+    if model.ranks_blocks:
+        model.state = replace(model.state, blocks=((),) * len(codec.parts))
     if X is None:
         return model
     typical = np.sort(np.concatenate([split.fit, split.choose]))
-    model.fit_typicality(codec.encode(rows.x.take(typical)).event)
+    teach(model, rows.x.take(typical))
     if len(split.calibrate):
         model.calibration = calibrate(model, rows.x.take(split.calibrate), None, None)
     return model

@@ -338,6 +338,33 @@ FAMILIES: dict[str, Family] = {
         layouts=("image",),
         needs="folder",
     ),
+    "transformers_caption": Family(
+        "conjoin.families.pretrained.caption:TransformersCaption",
+        "autoregressive",
+        "a pretrained network that says what a picture shows, of a local folder; exact p(caption "
+        "given picture); it needs folder=...",
+        ("image_to_text",),
+        layouts=("sequence",),
+        needs="folder",
+    ),
+    "diffusers_text_to_image": Family(
+        "conjoin.families.pretrained.text_to_image:DiffusersTextToImage",
+        "diffusion",
+        "a pretrained latent diffusion model that draws what a text says, of a local folder; a "
+        "bound of p(picture given text); it needs folder=...",
+        ("stable_diffusion", "text_to_image"),
+        kinds=("ordered",),
+        layouts=("image",),
+        needs="folder",
+    ),
+    "conditional_pair": Family(
+        "conjoin.families.pretrained.pair:ConditionalPair",
+        "autoregressive",
+        "a picture and a text, one told to a pretrained network that models the other, as "
+        "from_pretrained reads it; it needs settings={'folder': ...}",
+        layouts=("record",),
+        needs="settings",
+    ),
     "integer_flow": Family(
         "conjoin.families.flow.integer:IntegerFlow",
         "flow",

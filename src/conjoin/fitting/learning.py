@@ -61,6 +61,7 @@ class Learning:
     budget: Budget = field(default_factory=Budget)
     later: Later | None = None
     read: Read | None = None  # all rows of the table that the event is a sample of
+    subject: str = ""  # what the rows are, in words
 
     def joint(self, progress: Progress) -> tuple[Density, Trained, dict[str, Any]]:
         """The trained density or joint, how the fit went, and facts for the model card."""
@@ -147,6 +148,7 @@ class Learning:
             max_kwh=options.max_kwh,
             checkpoint=folder,
             resume=options.resume,
+            subject=self.subject,
         )
         with budget.phase("training"), budget.within(budget.free / fits):
             return joint, self._trained(joint, parts, plan, progress)

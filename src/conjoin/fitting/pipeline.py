@@ -14,7 +14,7 @@ from conjoin.calibration.conformal import Calibration
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
-from conjoin.families import name_of, resolve, suited
+from conjoin.families import FAMILIES, name_of, resolve, suited
 from conjoin.fitting.bounded import open_beyond_bounds
 from conjoin.fitting.fast import left_out, replaced, simpler
 from conjoin.fitting.foresight import (
@@ -142,6 +142,9 @@ def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any
     """What reads the rows, fitted to those that teach."""
     codec = options.codec or TableCodec()
     assert rows.weight is not None
+    entry = FAMILIES.get(name_of(config))
+    if codec.too_large and (entry is None or not entry.needs):
+        raise ValueError(codec.too_large)
     if options.start is None:
         codec.bounded = config.density.bounded
         codec.many_levels = config.density.many_levels
@@ -221,6 +224,7 @@ def _learn(
         budget=budget,
         later=later,
         read=read,
+        subject=codec.x_words,
     )
     joint: Any
     joint, trained, weighed = learning.joint(progress)

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from conjoin.calibration.conformal import Calibration, MissingnessPatterns
-from conjoin.calibration.familiarity import FamiliarityOfBlocks, LeastFamiliarPart
-from conjoin.core import Encoded, Event, as_float
+from conjoin.calibration.familiarity import (
+    MIN_REFERENCE_ROWS,
+    FamiliarityOfBlocks,
+    LeastFamiliarPart,
+)
+from conjoin.core import Encoded, Event, Rows, as_float, stream
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool
 from conjoin.model.model import CHUNK_ROWS, Model
 from conjoin.model.predictive import Predictive, predictive
 
-__all__ = ["calibrate", "predictive_of"]
+__all__ = ["calibrate", "predictive_of", "teach"]
 
 PREDICTED_ROWS = 1024  # at once
 MAX_KEPT_PATTERNS = 8  # patterns of missing cells that are kept
@@ -30,8 +34,11 @@ def calibrate(
     done: Callable[[int], None] = lambda rows: None,
 ) -> Calibration:
     """The calibration of ``model`` on rows that it has not seen. ``known`` marks labelled rows;
-    ``done`` is told how many rows are."""
+    ``done`` is told how many rows are. Where nothing has told the model what is typical, as where
+    others have trained it, half of the rows do."""
     rows = model.rows(X)
+    if model.ranks_blocks and not any(model.state.blocks or ()):
+        rows = _without_taught(model, rows)
     encoded = model.encode(rows)
     statistic = _statistic(model, encoded, done)
     missingness = _missingness(model, encoded)
@@ -59,6 +66,27 @@ def calibrate(
         (level - 0.5).abs().numpy(),
         missingness=missingness,
     )
+
+
+def teach(model: Model, rows: Rows) -> None:
+    """Let rows say what is typical, of a model that has not learned it from a fit; ValueError where
+    they are too few to rank blocks by."""
+    if model.ranks_blocks and len(rows) < MIN_REFERENCE_ROWS:
+        raise ValueError(
+            f"{2 * MIN_REFERENCE_ROWS} rows are needed, half of which say what is typical; these "
+            f"are {len(rows)} for that half."
+        )
+    encoded = model.encode(rows)
+    model.fit_typicality(encoded.event)
+    if model.ranks_blocks:
+        model.rank_blocks(encoded)
+
+
+def _without_taught(model: Model, rows: Rows) -> Rows:
+    """Half of the rows, after the other half has said what is typical."""
+    order = torch.randperm(len(rows), generator=stream(model.state.seed, "typical")).numpy()
+    teach(model, rows.take(np.sort(order[: len(rows) // 2])))
+    return rows.take(np.sort(order[len(rows) // 2 :]))
 
 
 def _statistic(model: Model, encoded: Encoded, done: Callable[[int], None]) -> np.ndarray:

@@ -160,7 +160,7 @@ class Model:
     def _status_of_codes(self) -> dict[str, Status]:
         """Of answers about the codes that the codec gives."""
         if self.target is None:
-            return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
+            return {"log_prob": trust(self.joint), "sample": self.joint.status_of_draws}
         if self.state.temperature is None:
             return self.pair.status
         # p(y | x) is the word of held-out rows, with which draws of x given y do not quite agree
@@ -484,9 +484,8 @@ class Model:
         typicality = partial(self._chunked, self._typicality_of_blocks)
         columns = self.codec.columnwise
         state = self.state
-        return FamiliarityOfBlocks(
-            self._plain_familiarity, typicality, columns, state.blocks, bool(state.between)
-        )
+        plain = self._plain_familiarity if columns else None
+        return FamiliarityOfBlocks(plain, typicality, columns, state.blocks, bool(state.between))
 
     def _typicality_of_blocks(self, x: Event) -> Float[Tensor, "B N"]:
         return self.density_of_x.typicality_of_blocks(self._about(x))
@@ -496,7 +495,8 @@ class Model:
         blocks. Where these are few, the model's own draws stand for them."""
         of = self._familiarity_of_blocks
         found = () if held is None else reference_of(of.statistics(held.event, held.log_unseen))
-        if not found or min(map(len, found)) < MIN_REFERENCE_ROWS:
+        told = found if self.codec.columnwise else found[1:]
+        if not told or min(map(len, told)) < MIN_REFERENCE_ROWS:
             nothing = torch.zeros(self.bank.rows, dtype=torch.float64)
             drawn = reference_of(of.statistics(self.bank, nothing))
             pairs = zip(found or drawn, drawn, strict=True)

@@ -16,8 +16,10 @@ from conjoin.util.pretrained import checked_folder, counts_of, read_json
 __all__ = [
     "DTYPES",
     "config_in",
+    "diffusers",
     "fresh",
     "loaded",
+    "loaded_part",
     "refuse_larger",
     "refuse_many_parts",
     "transformers",
@@ -34,15 +36,28 @@ MIN_BUFFER_NUMBERS = 1 << 24
 MAX_BUFFER_RATIO = 4
 
 
-def transformers() -> Any:
-    """The package; ImportError with its install line."""
+@contextlib.contextmanager
+def _installed(package: str) -> Iterator[None]:
+    """ImportError with the install line where the package is not there."""
     try:
-        import transformers as package
+        yield
     except ImportError:
         raise ImportError(
-            "Pretrained language models need the package transformers: pip install "
-            "'conjoin[pretrained]'."
+            f"Pretrained models need the package {package}: pip install 'conjoin[pretrained]'."
         ) from None
+
+
+def transformers() -> Any:
+    """The package; ImportError with its install line."""
+    with _installed("transformers"):
+        import transformers as package
+    return package
+
+
+def diffusers() -> Any:
+    """The package; ImportError with its install line."""
+    with _installed("diffusers"):
+        import diffusers as package
     return package
 
 
@@ -126,12 +141,41 @@ def loaded(maker: str, folder: str, told: dict[str, Any], dtype: str) -> nn.Modu
         raise ValueError(f"The weights in {path} can't be read: {str(error)[:300]}") from None
     lacking = sorted([*how["missing_keys"], *map(str, how.get("mismatched_keys", ()))])
     if lacking:
-        raise ValueError(
-            f"The weights in {path} lack {lacking[0]} and {len(lacking) - 1} others that config."
-            "json asks for: they would be random numbers."
-        )
+        raise ValueError(_lacks(path, lacking))
     made: nn.Module = network.eval()
     return made
+
+
+def loaded_part(maker: str, path: Path, told: dict[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A network of a pipeline of diffusers with the weights of its folder; as ``loaded``, and
+    weights that an earlier version named otherwise are read too."""
+    kind = getattr(diffusers(), maker)
+    refuse_larger(path, lambda: kind.from_config(told))
+    try:
+        with seeded(stream(0, "network")):
+            network, how = kind.from_pretrained(
+                path,
+                local_files_only=True,
+                use_safetensors=True,
+                torch_dtype=dtype,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"The weights in {path} can't be read: {str(error)[:300]}") from None
+    lacking = sorted([*how["missing_keys"], *map(str, how.get("mismatched_keys", ()))])
+    if lacking:
+        raise ValueError(_lacks(path, lacking))
+    nn.Module.to(network, dtype)  # the class's own says that parts might stay as they are
+    made: nn.Module = network.eval()
+    return made
+
+
+def _lacks(path: Path, lacking: list[str]) -> str:
+    return (
+        f"The weights in {path} lack {lacking[0]} and {len(lacking) - 1} others that config.json "
+        "asks for: they would be random numbers."
+    )
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ compared with the model's own draws.
 Shape letters: R rows to explain, D columns, S draws of the bank, F factors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,9 +108,11 @@ def reasons(
 
 
 def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
-    """Of strings and pictures: that they are unlike the others, and of strings which part is most
-    surprising."""
-    whole = model.codec.unlike([True] * len(model.codec.space.variables))
+    """Of strings and pictures: that they are unlike the others, and which of them, and of strings
+    which part is most surprising."""
+    known = [True] * len(model.codec.space.variables)
+    parts = model.least_familiar_part(encoded)
+    least: Sequence[int | None] = [None] * len(rows) if parts is None else parts
     out = []
     for start in range(0, len(rows), STRINGS_AT_ONCE):
         part = encoded.take(torch.arange(start, min(start + STRINGS_AT_ONCE, len(rows))))
@@ -119,7 +122,8 @@ def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
             if nats is None
             else model.codec.oddest(rows.take(slice(start, start + STRINGS_AT_ONCE)), part, nats)
         )
-        out += [f"{whole}; {words}" if words else whole for words in odd]
+        whole = [model.codec.unlike(known, each) for each in least[start : start + len(odd)]]
+        out += [f"{a}; {words}" if words else a for a, words in zip(whole, odd, strict=True)]
     return out
 
 

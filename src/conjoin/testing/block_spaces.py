@@ -420,6 +420,7 @@ _MAKERS: dict[str, Callable[[], list[_Listed]]] = {
     ],
     "points with numbers": lambda: [_clouds(centred=False)],
     "centred points": lambda: [_clouds(centred=True)],
+    "picture": lambda: [_codes(Block("picture", "image", (1, 2, 2), _picture(1).variables))],
     "columns and strings": lambda: [_codes(_kinds(2)), _codes(_letters(2))],
     "columns and picture": lambda: [_codes(_kinds(1)), _codes(_picture(3))],
     "number and strings": lambda: [_number(), _codes(_letters(2))],

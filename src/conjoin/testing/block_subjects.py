@@ -37,6 +37,9 @@ TOLD = RecordSpace(
         Block("note", "sequence", (2,), (Variable("letter", "category", 2),)),
     )
 )
+TOLD_PICTURE = RecordSpace(
+    (Block("picture", "image", (1, 4, 4), (Variable("grey", "ordered", 2),)),)
+)
 
 
 @dataclass
@@ -158,16 +161,34 @@ def _given_class(config: Any, space: TinyBlocks) -> BlockSubject:
 
 
 def _given_record(config: Any, space: TinyBlocks) -> BlockSubject:
+    return _given(config, space, told_rows(space.label), TOLD, "record")
+
+
+def _given_picture(config: Any, space: TinyBlocks) -> BlockSubject:
+    return _given(config, space, told_pictures(space.label), TOLD_PICTURE, "picture")
+
+
+def _given_strings(config: Any, space: TinyBlocks) -> BlockSubject:
+    told = told_rows(space.label).only(["note"])
+    note = told["note"]
+    whole = note.complete[:, None]
+    told = Record(note=note.hide(~whole))
+    return _given(config, space, told, RecordSpace(TOLD.blocks[1:]), "strings")
+
+
+def _given(
+    config: Any, space: TinyBlocks, told: Record, told_space: RecordSpace, word: str
+) -> BlockSubject:
+    """Under the records ``told``."""
     _conditional(config)
-    told = told_rows(space.label)
-    density, data = _built(config, space, context=told, context_space=TOLD)
+    density, data = _built(config, space, context=told, context_space=told_space)
     optimiser = torch.optim.Adam(density.parameters(), lr=RATE)
     density.train()
     for step in range(STEPS):
         optimiser.zero_grad()
         density.loss(data, told, generator=stream(step, "fit")).backward()
         optimiser.step()
-    name = f"{space.name} given record"
+    name = f"{space.name} given {word}"
     return BlockSubject(name, space, density.eval(), data, told, lambda: again(density))
 
 
@@ -198,10 +219,19 @@ def told_rows(label: Tensor) -> Record:
     )
 
 
+def told_pictures(label: Tensor) -> Record:
+    """A picture that goes with each label: light, or dark."""
+    noise = torch.rand(len(label), *TOLD_PICTURE.blocks[0].shape, generator=stream(0, "told"))
+    pixels = (noise < 0.25 + 0.5 * label[:, None, None, None]).byte()
+    return TOLD_PICTURE.check(Record(picture=Event(pixels)))
+
+
 Builder = Callable[[Any, TinyBlocks], BlockSubject]
 BLOCK_BUILDERS: dict[str, tuple[Builder, str]] = {
     **{name: (_alone, name) for name in block_names()},
     "strings given class": (_given_class, "strings"),
     "strings given record": (_given_record, "strings"),
+    "strings given picture": (_given_picture, "strings"),
+    "picture given strings": (_given_strings, "picture"),
     "points given class": (_given_class, "points"),
 }

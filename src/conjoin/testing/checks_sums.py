@@ -38,6 +38,7 @@ __all__ = [
     "step",
 ]
 
+MAX_TOTAL_OF_BOUND = 1.01  # what the probabilities of a bound may sum to
 BOUND_SEEDS = 12  # generators over which a bound is averaged
 SLACK_NATS = 0.01  # nats by which that mean may be too high, beyond four of its standard errors
 RECORD_DRAWS = 400  # of records, whose blocks are filled in a few rows at a time
@@ -244,8 +245,8 @@ def nothing_known(subject: BlockSubject) -> None:
 @check
 def conditionals(subject: BlockSubject) -> None:
     """Draws of what is open follow the list given what is known (roughly, where the draws' status
-    is no better than approximate), and what is known stays as it is. Behind a gap, where only
-    continuations are declared, they are refused."""
+    is no better than approximate; not where a bound is too noisy to tell shares), and what is known
+    stays as it is. Behind a gap, where only continuations are declared, they are refused."""
     kind = subject.can.conditionals
     needs(kind != "none", f"conditionals = {kind!r}")
     for index, question in enumerate(subject.tiny.questions()):
@@ -271,6 +272,8 @@ def _follow(subject: BlockSubject, one: Any, what: str, seed: int) -> None:
     _complete(subject, found.event, f"draws ({what})")
     listed = agreeing(subject.tiny.space, one, subject.tiny.every)[0]
     _kept(subject, one.take(torch.zeros(rows, dtype=torch.long)), found.event, what)
+    if subject.noisy and not exact:
+        return
     mass = torch.where(listed, subject.log_mass, -torch.inf)
     agree(subject, found.event, mass, f"draws ({what})", rough=not exact)
 
@@ -358,9 +361,9 @@ def regions(subject: BlockSubject) -> None:
 
 @check
 def contexts(subject: BlockSubject) -> None:
-    """Under each of several contexts, some of them known in part, probabilities sum to one; rows
-    of many contexts in one batch answer as under each alone; junk in what a context does not say
-    changes nothing; log_contexts is log_prob under each class in turn."""
+    """Under each of several contexts, some of them known in part, probabilities sum to one, of a
+    bound to no more; rows of many contexts in one batch answer as under each alone; junk in what a
+    context does not say changes nothing; log_contexts is log_prob under each class in turn."""
     needs(subject.contexts is not None, "no context")
     every = subject.tiny.every
     several = subject.contexts.take(torch.arange(6))
@@ -371,7 +374,9 @@ def contexts(subject: BlockSubject) -> None:
             one = several.take(torch.full((every.rows,), index))
             log_p = subject.density.log_prob(every, one) + subject.tiny.log_weight
             total = float(log_p.logsumexp(0).exp())
-            fine = abs(total - 1) < _tolerance(subject)
+            exact = subject.can.likelihood is Likelihood.EXACT
+            below = subject.noisy or total < MAX_TOTAL_OF_BOUND
+            fine = abs(total - 1) < _tolerance(subject) if exact else below
             expect(fine, f"under context {index} probabilities sum to {total:.6f}, not to 1")
             looked.append(log_p[index % every.rows] - subject.tiny.log_weight[index % every.rows])
         together = subject.density.log_prob(rows, several)

@@ -28,6 +28,7 @@ from conjoin.training.learners import FALLING_SHARE, Learner, Pass, Piece, learn
 from conjoin.training.progress import Bar, Progress, time_words
 from conjoin.util.budget import MEASURE_TIME_SHARE, seconds_per_row, tell_cut
 from conjoin.util.energy import Meter
+from conjoin.util.memory import peak_memory
 
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
 
@@ -42,6 +43,7 @@ MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
 # steps, and seconds, of a fit after which it says how long all of its steps take
 MIN_TIMED_STEPS = 5
 MIN_TIMED_SECONDS = 2.0
+GIBIBYTE = 1 << 30
 MIN_TOLD_SECONDS = 30.0  # of a whole fit, from which on this is said
 # of max_time, that one step and one look at the validation rows may take; the least rows of each
 STEP_TIME_SHARE = 0.1
@@ -77,6 +79,7 @@ class Plan:
     checkpoint: Path | None = None
     resume: bool = False
     every: float = 20.0  # seconds between checkpoints
+    subject: str = ""  # what the rows are, in words
 
 
 def train(
@@ -354,7 +357,8 @@ class _Run:
             self.save()
 
     def _say_time(self, bar: Bar, seconds: float) -> None:
-        """After the first steps: how long all of them take, and how many the time allows."""
+        """After the first steps: how long all of them take, in how much memory, and how many the
+        time allows."""
         steps = self.trained.steps
         early = steps < MIN_TIMED_STEPS or seconds < MIN_TIMED_SECONDS
         if self.timed or self.planned is None or early:
@@ -363,11 +367,15 @@ class _Run:
         needed = seconds / steps * self.planned
         if needed < MIN_TOLD_SECONDS:
             return
-        text = f"All {self.planned:,} steps take about {time_words(needed)} here"
+        subject = f"{self.plan.subject}: all" if self.plan.subject else "all"
+        text = (
+            f"{subject} {self.planned:,} steps take about {time_words(needed)} here, in "
+            f"{peak_memory() / GIBIBYTE:.1f} GiB of memory"
+        )
         if self.plan.max_time is not None and self.plan.max_time < needed:
             share = self.plan.max_time / needed
             text += f"; max_time of {self._limit:g} s ends it after about {share:.0%} of them"
-        bar.say(f"{text}.")
+        bar.say(f"{text[0].upper()}{text[1:]}.")
 
     def _progress(self) -> float:
         """How much of the planned steps is done; of the time, where that is more."""

@@ -19,6 +19,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 CODE = (".py", ".pyc", ".so", ".dll", ".dylib")
 REMOTE_CODE = ("auto_map", "custom_pipelines")  # entries of a config that name code to be run
 QUANTIZED = "quantization_config"
+END_KEYS = {"blip": "sep_token_id"}  # of models that end a text by another token than they say
 ADAPTER = "adapter_config.json"  # of weights that stand upon those of another folder
 
 
@@ -133,8 +134,9 @@ def _shapes(file: Path) -> Iterator[list[int]]:
 def vocabulary_of(folder: Path) -> Vocabulary:
     """The vocabulary that the configs of a language model tell.
 
-    ``generation_config.json`` says which tokens end and begin a text, else ``config.json`` does. A
-    model that names no first token is begun by the first of its ends: a text follows another.
+    ``generation_config.json`` says which tokens end and begin a text, else ``config.json`` does, or
+    what it says of the part that writes. A model that names no first token is begun by the first of
+    its ends: a text follows another.
 
     Raises
     ------
@@ -142,12 +144,15 @@ def vocabulary_of(folder: Path) -> Vocabulary:
         If a config is missing or tells no size or no end.
     """
     config = read_json(folder / "config.json")
-    own = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    parts = (config.get("text_config"), config.get("decoder"))
+    own: dict[str, Any] = next((part for part in parts if isinstance(part, dict)), config)
     told = folder / "generation_config.json"
     said = read_json(told) if told.exists() else {}
     size = own.get("vocab_size", config.get("vocab_size"))
-    ends = _ids(said, own, config, "eos_token_id")
-    start = _ids(said, own, config, "bos_token_id") or ends[:1]
+    end_key = END_KEYS.get(config.get("model_type"), "eos_token_id")
+    ends = _ids(said, own, config, end_key)
+    start = _ids(said, own, config, "decoder_start_token_id")
+    start = start or _ids(said, own, config, "bos_token_id") or ends[:1]
     if not isinstance(size, int) or not ends:
         what = "vocab_size" if not isinstance(size, int) else "eos_token_id"
         raise ValueError(

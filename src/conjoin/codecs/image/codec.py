@@ -41,6 +41,7 @@ PIXEL_LEVELS = 256  # levels of an 8-bit pixel
 # of whole numbers that are no bytes, up to so many levels count as they are (scikit-learn's digits,
 # which are floats, have 17)
 MAX_CODED_LEVELS = 64
+MAX_FIT_CELLS = 1 << 16  # numbers of a picture, from which on no fit is begun: 256 x 256 greys
 UNSEEN_MASS = 1e-6  # probability of a pixel beyond the levels
 
 
@@ -162,6 +163,18 @@ class ImageCodec(Codec):
     @property
     def x_words(self) -> str:
         return f"pictures of {self.size_words}"
+
+    @property
+    def too_large(self) -> str:
+        cells = math.prod(self.grid)
+        if cells < MAX_FIT_CELLS:
+            return ""
+        return (
+            f"The pictures have {self.size_words}, {cells:,} numbers each, of which a fit on one "
+            f"machine can't learn p(x) (the limit is {MAX_FIT_CELLS:,}): scale them down, as "
+            "conjoin.read_images(..., size=(64, 64)) does, or take a network that others have "
+            "trained, by conjoin.from_pretrained."
+        )
 
     @property
     def inputs(self) -> tuple[str, str]:

@@ -33,12 +33,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin.components.intervals import log_mass
-from conjoin.components.typicality import Typicality
 from conjoin.core import (
     Capabilities,
     Config,
-    Density,
     Event,
     Likelihood,
     Recipe,
@@ -48,21 +45,20 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
-from conjoin.nets.pretrained import refuse_larger, refuse_many_parts
+from conjoin.families.pretrained.noise import NoiseSteps, log_level, noise_told
+from conjoin.families.pretrained.typical import TypicalByReadings
+from conjoin.nets.pretrained import diffusers, refuse_larger, refuse_many_parts
 from conjoin.util.pretrained import checked_folder, read_json
 
-__all__ = ["DiffusersPicture", "DiffusersPictureDensity", "grid_in"]
+__all__ = ["DiffusersPicture", "DiffusersPictureDensity", "greys", "grid_in", "side_of"]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 NETWORK = "UNet2DModel"
-PREDICTIONS = ("epsilon", "sample", "v_prediction")
-VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 CHUNK_PICTURES = 64  # that the network sees at once
 PROFILE_PLACES = (0.05, 0.2, 0.4, 0.6)  # of the steps, at whose noise errors are looked at
 TILES_PER_SIDE = 2
 LOG_OFFSET = 1e-6
 KEPT_AXES = 8
-MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 
 
 @dataclass(frozen=True)
@@ -111,19 +107,11 @@ class DiffusersPicture(Config):
         return Recipe(steps=self.tune or None, batch=self.batch, rate=self.rate, linear=True)
 
 
-class DiffusersPictureDensity(Density):
+class DiffusersPictureDensity(TypicalByReadings):
     """A bound of log p, draws by all steps, and pictures painted in."""
 
     config_class = DiffusersPicture
     bounded = True
-
-    place: Tensor
-    kept: Tensor
-    deviation: Tensor
-    towards: Tensor
-    from_noisy: Tensor
-    posterior: Tensor
-    knows_typical: Tensor
 
     def __init__(
         self,
@@ -142,12 +130,10 @@ class DiffusersPictureDensity(Density):
         self._refuse_unfit()
         self.net: Any = _fresh(self.structure["unet"], config.dtype) if network is None else network
         self.net.requires_grad_(config.tune > 0)
-        self._tables()
+        self.noise = NoiseSteps(self.structure, config.steps)
         tiles = TILES_PER_SIDE**2 * len(PROFILE_PLACES)
-        self.typical = Typicality(
-            (len(PROFILE_PLACES), tiles, 4), (len(PROFILE_PLACES), KEPT_AXES, 4)
-        )
-        self.register_buffer("knows_typical", torch.zeros((), dtype=torch.bool))
+        sizes = (len(PROFILE_PLACES), tiles, 4)
+        self._take_readings(sizes, (len(PROFILE_PLACES), KEPT_AXES, 4))
 
     def _refuse_unfit(self) -> None:
         told = self.structure["unet"]
@@ -157,34 +143,12 @@ class DiffusersPictureDensity(Density):
                 f"The network of {self.config.folder!r} takes pictures of "
                 f"{told.get('in_channels', 3)} channels, these have {channels}."
             )
-        side = _side_of(told)
+        side = side_of(told)
         if side and side != [height, width]:
             raise ValueError(
                 f"The network of {self.config.folder!r} takes pictures of {side[0]} x {side[1]} "
                 f"pixels, these have {height} x {width}: bring them to that size."
             )
-
-    def _tables(self) -> None:
-        """What q and p need of each of S noise levels, from the least noise to the most."""
-        share = torch.tensor(self.structure["kept"], dtype=torch.float64)
-        steps = min(self.config.steps or len(share), len(share))
-        place = torch.linspace(0, len(share) - 1, steps).round().long()
-        kept = share[place]  # of the variance of the picture
-        before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-        added = 1 - kept / before
-        posterior = (1 - before) / (1 - kept) * added
-        posterior[0] = posterior[1] if steps > 1 else added[0]
-        large = self.structure["variance"].startswith("fixed_large")
-        tables = {
-            "place": place,
-            "kept": kept,
-            "deviation": (added if large else posterior).sqrt(),
-            "towards": before.sqrt() * added / (1 - kept),
-            "from_noisy": (kept / before).sqrt() * (1 - before) / (1 - kept),
-            "posterior": posterior,
-        }
-        for name, table in tables.items():
-            self.register_buffer(name, table, persistent=False)
 
     @classmethod
     def build(
@@ -226,10 +190,6 @@ class DiffusersPictureDensity(Density):
         """The nearest level of each pixel."""
         return ((x.flatten(1) + 1) * (self.levels - 1) / 2).round().clamp(0, self.levels - 1)
 
-    def _noisy(self, x: Tensor, index: int, noise: Tensor) -> Float[Tensor, "B C H W"]:
-        kept = self.kept[index]
-        return kept.sqrt() * x + (1 - kept).sqrt() * noise
-
     def _told(self, z: Tensor, place: Tensor) -> Float[Tensor, "B C H W"]:
         dtype = DTYPES[self.config.dtype]
         out: Tensor = self.net(z.to(dtype), place.expand(len(z)), return_dict=False)[0]
@@ -237,14 +197,7 @@ class DiffusersPictureDensity(Density):
 
     def _clean(self, z: Float[Tensor, "B C H W"], index: int) -> Float[Tensor, "B C H W"]:
         """The network's idea of the picture behind the noise."""
-        told = self._told(z, self.place[index])
-        kept = self.kept[index]
-        if self.structure["prediction"] == "epsilon":
-            told = (z - (1 - kept).sqrt() * told) / kept.sqrt()
-        elif self.structure["prediction"] == "v_prediction":
-            told = kept.sqrt() * z - (1 - kept).sqrt() * told
-        clip = self.structure["clip"]
-        return told if clip is None else told.clamp(-clip, clip)
+        return self.noise.clean(self._told(z, self.noise.place[index]), z, index)
 
     # ------------------------------------------------------------------ the bound
 
@@ -252,54 +205,30 @@ class DiffusersPictureDensity(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         noise = generator or stream(0, "bound")
-        terms = self._terms(noise)
+        terms = self.noise.terms(self.config.points, noise)
         drawn = torch.randn(len(terms) + 1, *self.grid, generator=noise, dtype=torch.float64)
         parts = slices(event.rows, CHUNK_PICTURES) if event.rows else ()
         each = [self._bound(event.value[part], terms, drawn) for part in parts]
         return torch.cat([torch.zeros(0, dtype=torch.float64), *each])
-
-    def _terms(self, generator: torch.Generator) -> list[tuple[int, float]]:
-        """Which of the steps 1 to S - 1 are asked about, and how many each stands for: one in each
-        of equal stretches of them."""
-        count = len(self.kept) - 1
-        points = self.config.points
-        if points is None or points >= count:
-            return [(index, 1.0) for index in range(1, count + 1)]
-        place = torch.arange(points) + torch.rand(points, generator=generator, dtype=torch.float64)
-        index = (place * count / points).long().clamp_max(count - 1) + 1
-        return [(int(each), count / points) for each in index]
 
     def _bound(
         self, value: Float[Tensor, "B D"], terms: list[tuple[int, float]], drawn: Tensor
     ) -> Float[Tensor, " B"]:
         """The same noise for all rows."""
         x = self._pictures(value)
-        kept = self.kept[-1]
-        prior = 0.5 * (kept * x.square() - kept - (1 - kept).log()).flatten(1).sum(1)
-        total = self._log_level(value, self._clean(self._noisy(x, 0, drawn[0]), 0)) - prior
+        clean = self._clean(self.noise.noisy(x, 0, drawn[0]), 0)
+        total = self._log_level(value, clean) - self.noise.prior(x)
         for (index, weight), noise in zip(terms, drawn[1:], strict=True):
-            clean = self._clean(self._noisy(x, index, noise), index)
-            total = total - weight * self._divergence(x - clean, index)
+            clean = self._clean(self.noise.noisy(x, index, noise), index)
+            total = total - weight * self.noise.divergence(x - clean, index)
         return total
-
-    def _divergence(self, apart: Tensor, index: int) -> Float[Tensor, " B"]:
-        """KL of p's Gaussian to q's, whose means are as far apart as the pictures they lead to."""
-        own = self.posterior[index]
-        variance = self.deviation[index].square()
-        square = (self.towards[index] * apart).square()
-        each = 0.5 * ((variance / own).log() + (own + square) / variance - 1)
-        return each.flatten(1).sum(1)
 
     def _log_level(
         self, value: Float[Tensor, "B D"], clean: Float[Tensor, "B C H W"]
     ) -> Float[Tensor, " B"]:
         """log of the mass of each level under the last step's Gaussian."""
-        half = 1 / (self.levels - 1)
-        centre = (self._pictures(value) - clean).flatten(1)
-        low = ((centre - half) / self.deviation[0]).masked_fill(value == 0, -torch.inf)
-        high = (centre + half) / self.deviation[0]
-        high = high.masked_fill(value == self.levels - 1, torch.inf)
-        return log_mass(low, high).sum(1)
+        apart = (self._pictures(value) - clean).flatten(1)
+        return log_level(value, apart, self.noise.deviation[0], self.levels)
 
     def _losses(
         self, event: Event, context: Event | None, generator: torch.Generator | None
@@ -307,16 +236,11 @@ class DiffusersPictureDensity(Density):
         """The mean squared error of what the network tells, at a noise level drawn for each row."""
         noise = generator or stream(0, "loss")
         x = self._pictures(event.value)
-        share = torch.tensor(self.structure["kept"], dtype=torch.float64)
-        place = torch.randint(len(share), (len(x),), generator=noise)
+        place = torch.randint(len(self.noise.share), (len(x),), generator=noise)
         eps = torch.randn(x.shape, generator=noise, dtype=torch.float64)
-        kept = share[place][:, None, None, None]
+        kept = self.noise.share[place][:, None, None, None]
         z = kept.sqrt() * x + (1 - kept).sqrt() * eps
-        wanted = {
-            "epsilon": eps,
-            "sample": x,
-            "v_prediction": kept.sqrt() * eps - (1 - kept).sqrt() * x,
-        }[self.structure["prediction"]]
+        wanted = self.noise.wanted(x, eps, kept)
         with seeded(noise):  # dropout takes no other generator
             told = self._told(z, place)
         return (told - wanted).square().flatten(1).mean(1)
@@ -343,11 +267,10 @@ class DiffusersPictureDensity(Density):
             return torch.randn(x.shape, generator=generator, dtype=torch.float64)
 
         z = noise()
-        for index in reversed(range(len(self.kept))):
+        for index in reversed(range(len(self.noise))):
             if bool(mask.any()):
-                z = torch.where(mask, self._noisy(x, index, noise()), z)
-            mean = self.towards[index] * self._clean(z, index) + self.from_noisy[index] * z
-            z = mean + self.deviation[index] * noise()
+                z = torch.where(mask, self.noise.noisy(x, index, noise()), z)
+            z = self.noise.before(z, self._clean(z, index), index, noise())
         return torch.where(event.mask, event.value, self._levels(z))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
@@ -358,9 +281,11 @@ class DiffusersPictureDensity(Density):
 
     # ------------------------------------------------------------------ familiarity
 
-    def _readings(self, value: Float[Tensor, "B D"]) -> list[Tensor]:
+    def _readings_of(self, event: Event) -> list[Tensor]:
         """The log of the errors of the network's idea of a picture at several noises, everywhere
-        and by tiles; the mean and the spread of its greys, and how much neighbours differ."""
+        and by tiles; the mean and the spread of its greys, and how much neighbours differ. Missing
+        pixels are painted in first."""
+        value = (event if bool(event.mask.all()) else self._mode(event, None)).value
         found: list[list[Tensor]] = [[], [], []]
         for part in slices(len(value), CHUNK_PICTURES):
             x = self._pictures(value[part])
@@ -372,38 +297,24 @@ class DiffusersPictureDensity(Density):
             ]
             found[0].append((whole + LOG_OFFSET).log())
             found[1].append((torch.cat([tile.flatten(1) for tile in tiles], 1) + LOG_OFFSET).log())
-            found[2].append(_greys(x))
+            found[2].append(greys(x))
         return [torch.cat(each) for each in found]
 
     def _errors(self, x: Float[Tensor, "B C H W"]) -> Iterator[Tensor]:
-        last = len(self.kept) - 1
+        last = len(self.noise) - 1
         for number, share in enumerate(PROFILE_PLACES):
             index = round(share * last)
             noise = torch.randn(
                 self.grid, generator=stream(0, "profile", number), dtype=torch.float64
             )
-            yield (x - self._clean(self._noisy(x, index, noise), index)).square()
+            yield (x - self._clean(self.noise.noisy(x, index, noise), index)).square()
 
-    def _fit_typicality(self, event: Event) -> None:
-        complete = event.value[event.mask.all(1)]
-        if len(complete) >= MIN_TYPICALITY_ROWS:
-            self.typical.fit(self._readings(complete))
-            self.knows_typical.fill_(True)
-
-    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
-        """Missing pixels are painted in first. Where no rows have said what is typical, how small
-        the errors are."""
-        if not event.rows:
-            return torch.zeros(0, dtype=torch.float64)
-        whole = event if bool(event.mask.all()) else self._mode(event, None)
-        readings = self._readings(whole.value)
-        if not bool(self.knows_typical):
-            return -readings[0].mean(1)
-        out: Tensor = self.typical(readings)
-        return out
+    def _untaught(self, readings: list[Tensor]) -> Float[Tensor, " B"]:
+        """How small the errors are."""
+        return -readings[0].mean(1)
 
 
-def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+def greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
     """(B, 4): mean, deviation, and the log of the mean difference of neighbours across and down."""
     flat = x.flatten(1)
     each = [flat.mean(1), flat.std(1, unbiased=False)]
@@ -416,19 +327,7 @@ def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
 # ------------------------------------------------------------------ the folder
 
 
-def _diffusers() -> Any:
-    """The package; ImportError with its install line."""
-    try:
-        import diffusers as package
-    except ImportError:
-        raise ImportError(
-            "Pretrained diffusion models need the package diffusers: pip install "
-            "'conjoin[pretrained]'."
-        ) from None
-    return package
-
-
-def _side_of(told: dict[str, Any]) -> list[int]:
+def side_of(told: dict[str, Any]) -> list[int]:
     """Height and width of a network's pictures; nothing where its config tells no size."""
     side = told.get("sample_size") or []
     return [side, side] if isinstance(side, int) else list(side)
@@ -438,7 +337,7 @@ def grid_in(folder: str | Path) -> tuple[int, int, int]:
     """Channels, height and width of the pictures of a folder's network; ValueError where it tells
     no size."""
     told = _described(DiffusersPicture(folder=str(folder)))["unet"]
-    side = _side_of(told)
+    side = side_of(told)
     if not side:
         raise ValueError(
             f"{folder}: unet/config.json tells no sample_size, how large pictures are."
@@ -464,38 +363,14 @@ def _described(config: DiffusersPicture) -> dict[str, Any]:
     told = {key: value for key, value in unet.items() if not key.startswith("_name")}
     return {
         "unet": told,
-        **_noise_of(path, read_json(path / "scheduler" / "scheduler_config.json")),
+        **noise_told(path, read_json(path / "scheduler" / "scheduler_config.json")),
     }
-
-
-def _noise_of(path: Path, told: dict[str, Any]) -> dict[str, Any]:
-    """Of each step the share of the variance that is the picture's; what the network tells; the
-    variance of a step back; where ideas of a picture are clipped."""
-    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
-    asked = {key: told[key] for key in (*keys, "rescale_betas_zero_snr") if key in told}
-    prediction = told.get("prediction_type", "epsilon")
-    variance = told.get("variance_type", "fixed_small")
-    if not 2 <= int(asked.get("num_train_timesteps", 1000)) <= 1_000_000:
-        raise ValueError(f"The scheduler in {path} has num_train_timesteps out of all bounds.")
-    if prediction not in PREDICTIONS or variance not in VARIANCES or told.get("thresholding"):
-        raise ValueError(
-            f"The scheduler in {path} asks for prediction_type={prediction!r}, variance_type="
-            f"{variance!r}, thresholding={bool(told.get('thresholding'))}; choose from "
-            f"{', '.join(PREDICTIONS)}, {', '.join(VARIANCES)}, no thresholding."
-        )
-    kept = (1 - _diffusers().DDPMScheduler(**asked).betas.double()).cumprod(0)
-    if not bool((kept > 0).all()) and prediction == "epsilon":
-        raise ValueError(
-            f"The scheduler in {path} ends in noise alone, where epsilon tells nothing."
-        )
-    clip = float(told.get("clip_sample_range", 1.0)) if told.get("clip_sample", True) else None
-    return {"kept": kept.tolist(), "prediction": prediction, "variance": variance, "clip": clip}
 
 
 def _fresh(told: dict[str, Any], dtype: str) -> nn.Module:
     """The network before it is given its weights."""
     with seeded(stream(0, "network")):  # its first weights come from the global generator
-        network: nn.Module = getattr(_diffusers(), NETWORK).from_config(told)
+        network: nn.Module = getattr(diffusers(), NETWORK).from_config(told)
     nn.Module.to(network, DTYPES[dtype])  # the class's own says that parts might stay as they are
     return network.eval()
 
@@ -504,7 +379,7 @@ def _loaded(path: Path, told: dict[str, Any], dtype: str) -> nn.Module:
     """The network with the weights of the folder; ValueError where they are not all there."""
     from safetensors.torch import load_file
 
-    kind = getattr(_diffusers(), NETWORK)
+    kind = getattr(diffusers(), NETWORK)
     refuse_larger(path, lambda: kind.from_config(told))
     network = _fresh(told, dtype)
     weights: dict[str, Tensor] = {}

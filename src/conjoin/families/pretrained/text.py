@@ -29,26 +29,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin.components.typicality import Typicality
 from conjoin.core import (
     Block,
     Capabilities,
     Config,
-    Density,
     Event,
     Recipe,
     Record,
-    seeded,
-    stream,
 )
 from conjoin.core.shapes import Float, Int
-from conjoin.families.autoregressive.continuation import (
-    about_equally_long,
-    continued,
-    gumbel,
-    likeliest,
-    targets_of,
-)
+from conjoin.families.autoregressive.continuation import about_equally_long, continued, targets_of
+from conjoin.families.pretrained.strings import StringsOfNetwork
+from conjoin.families.pretrained.typical import TypicalByReadings
 from conjoin.nets.pretrained import DTYPES, config_in, fresh, loaded, transformers
 from conjoin.util.pretrained import vocabulary_of
 
@@ -57,12 +49,7 @@ __all__ = ["TransformersText", "TransformersTextDensity"]
 MAKER = "AutoModelForCausalLM"
 CACHE_NAME = "cache"  # of the argument and of the answer, in transformers from 5.20 on
 OLD_CACHE_NAME = "past_key_values"
-MAX_LOGITS_AT_ONCE = 1 << 25  # that the network makes in one call
-MAX_DOUBLES_AT_ONCE = 1 << 23  # of them, that are normalised in float64 at once
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
-MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
-PROBED_TOKENS = 8  # by which it is seen whether a network is causal
-PROBE_TOLERANCE = 1e-2  # of logits that a token behind may not change, relative
 
 
 @dataclass(frozen=True)
@@ -141,16 +128,10 @@ def _copied(cache: Any) -> Any:
     return out
 
 
-class TransformersTextDensity(Density):
+class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
     """Exact log p of strings and of their beginnings, exact continuations, a key-value cache."""
 
     config_class = TransformersText
-    flat = False
-    bounded = True
-
-    ends: Tensor
-    ends_inside: Tensor
-    knows_typical: Tensor
 
     def __init__(
         self,
@@ -166,38 +147,17 @@ class TransformersTextDensity(Density):
         super().__init__(space, config, structure or _described(config), context_space)
         told = self.structure["network"]
         self.net: Any = fresh(MAKER, told, config.dtype) if network is None else network
-        self.tokens = space.variables[0].cardinality
-        self.capacity = space.shape[0]
-        self._refuse_unfit()
-        ends = torch.tensor(self.structure["ends"])
-        self.register_buffer("ends", ends, persistent=False)
-        self.register_buffer("ends_inside", ends[ends < self.tokens], persistent=False)
+        net: Any = self.net
+        text = net.config.get_text_config()
+        self._take_tokens(getattr(text, "max_position_embeddings", None))
         self.net.requires_grad_(config.tune > 0)
         self.width = _width_of(self.net)
-        self.typical = Typicality((self.width, 2), (min(self.width, KEPT_AXES), 2))
-        self.register_buffer("knows_typical", torch.zeros((), dtype=torch.bool))
+        self._take_readings((self.width, 2), (min(self.width, KEPT_AXES), 2))
         taken = inspect.signature(self.net.forward).parameters
         self._last_alone: dict[str, int] = (
             {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
         )
         self._cache_name = CACHE_NAME if CACHE_NAME in taken else OLD_CACHE_NAME
-
-    def _refuse_unfit(self) -> None:
-        """ValueError where the strings' tokens are not the network's, or too many of them."""
-        size = self.structure["size"]
-        beyond = set(range(self.tokens, size)) - set(self.structure["ends"])
-        if self.tokens > size or beyond:
-            raise ValueError(
-                f"Strings are made of {self.tokens:,} tokens where the network of "
-                f"{self.config.folder!r} has {size:,}: read them by its own tokenizer, with "
-                "types={'text': {'type': 'text', 'format': 'tokenizer FOLDER'}}."
-            )
-        most = getattr(self.net.config.get_text_config(), "max_position_embeddings", None)
-        if isinstance(most, int) and 0 < most < self.capacity:
-            raise ValueError(
-                f"Strings may have up to {self.capacity:,} tokens, and the network of "
-                f"{self.config.folder!r} sees at most {most:,}: cut them into shorter ones."
-            )
 
     @classmethod
     def build(
@@ -215,31 +175,8 @@ class TransformersTextDensity(Density):
         told = _described(config)
         network = loaded(MAKER, config.folder, told["network"], config.dtype)
         density = cls(space, config, told, context_space, network=network).eval()
-        density._refuse_seeing_ahead()
+        density._refuse_seeing_ahead(torch.zeros(1, 0))
         return density
-
-    @torch.no_grad()
-    def _refuse_seeing_ahead(self) -> None:
-        """The last token may change nothing of what is told before it."""
-        size = self.structure["size"]
-        count = min(PROBED_TOKENS, self.capacity)
-        if size < 2 or count < 2:
-            return
-        first = torch.randint(size, (1, count), generator=stream(0, "probe"))
-        other = first.clone()
-        other[:, -1] = (other[:, -1] + 1) % size
-        one, two = (self._called(each, use_cache=False).logits for each in (first, other))
-        if one.shape[-1] != size:
-            raise ValueError(
-                f"The network in {self.config.folder!r} tells {one.shape[-1]:,} tokens, its "
-                f"config.json {size:,}."
-            )
-        apart = (one[:, :-1] - two[:, :-1]).abs().max()
-        if not bool(apart <= PROBE_TOLERANCE * (1 + one.abs().max())):  # also where it is no number
-            raise ValueError(
-                f"The network in {self.config.folder!r} is no causal language model: what it tells "
-                "of a token depends on those behind it."
-            )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -252,65 +189,19 @@ class TransformersTextDensity(Density):
             step=True,
         )
 
-    def notices(self, event: Event) -> list[str]:
-        """What strings as long as may be stand for."""
-        return [
-            f"Strings may have up to {self.capacity:,} tokens: what the network gives to longer "
-            "ones is given to their first tokens."
-        ]
-
     # ------------------------------------------------------------------ log p
 
-    def _log_prob(
-        self, event: Event, context: Record, generator: torch.Generator | None
-    ) -> Float[Tensor, " B"]:
-        """Each known token, and the first known end; what follows the end is certain."""
-        target, valid = targets_of(event, self.tokens, self.capacity)
-        total = torch.zeros(event.rows, dtype=torch.float64)
-        for rows, places in about_equally_long(valid, self._most_at_once):
-            logits = self._called(self._inputs(event, rows, places), use_cache=False).logits
-            cells = self._log_of(logits, target[rows, :places])
-            known = torch.where(valid[rows, :places], cells, 0.0)
-            total = total.index_put((rows,), known.sum(1))
-        return total
+    def _told_of(self, context: Record, rows: int) -> Tensor:
+        """Nothing."""
+        return torch.zeros(rows, 0)
+
+    def _logits(self, tokens: Int[Tensor, "b T"], told: Tensor) -> Float[Tensor, "b T U"]:
+        logits: Tensor = self._called(tokens, use_cache=False).logits
+        return logits
 
     def _called(self, tokens: Int[Tensor, "b T"], **asked: Any) -> Any:
         """What the network answers."""
         return self.net(input_ids=tokens, return_dict=True, **asked)
-
-    @property
-    def _most_at_once(self) -> int:
-        """Positions that the network sees in one call."""
-        return max(1, MAX_LOGITS_AT_ONCE // int(self.structure["size"]))
-
-    def _inputs(self, event: Event, rows: Tensor, places: int) -> Int[Tensor, "b T"]:
-        """The token that begins a text, then all but the last of those that are told."""
-        return torch.cat([self._start(len(rows)), event.value[rows, : places - 1]], 1)
-
-    def _start(self, rows: int) -> Int[Tensor, "b 1"]:
-        return torch.full((rows, 1), int(self.structure["start"]))
-
-    def _log_of(
-        self, logits: Float[Tensor, "b T U"], target: Int[Tensor, "b T"]
-    ) -> Float[Tensor, "b T"]:
-        """log p of the token at each place, some places at a time."""
-        places = max(1, MAX_DOUBLES_AT_ONCE // (len(logits) * logits.shape[2]))
-        parts = zip(logits.split(places, 1), target.split(places, 1), strict=True)
-        each = [self._log_next(part).gather(2, code[..., None])[..., 0] for part, code in parts]
-        return torch.cat(each, 1)
-
-    def _log_next(self, logits: Float[Tensor, "b T U"]) -> Float[Tensor, "b T V1"]:
-        """log p of each code and, last, of the end."""
-        log_p = logits.double().log_softmax(2)
-        end = log_p.index_select(2, self.ends).logsumexp(2, keepdim=True)
-        inside = log_p[..., : self.tokens].index_fill(2, self.ends_inside, -torch.inf)
-        return torch.cat([inside, end], 2)
-
-    def _losses(
-        self, event: Event, context: Record, generator: torch.Generator | None
-    ) -> Float[Tensor, " B"]:
-        with seeded(generator or stream(0, "loss")):  # dropout takes no other generator
-            return -self._log_prob(event, context, None)
 
     # ------------------------------------------------------------------ draws
 
@@ -321,9 +212,7 @@ class TransformersTextDensity(Density):
         if token is not None:
             state = replace(state, tokens=torch.cat([state.tokens, token[:, None]], 1))
         if state.place >= self.capacity:
-            certain = torch.full((len(state.tokens), self.tokens + 1), -torch.inf)
-            certain[:, -1] = 0.0
-            return state, certain.double()
+            return state, self._certain_end(len(state.tokens))
         state, logits = self._advanced(state)
         return state, self._log_next(logits[:, -1:])[:, 0]
 
@@ -337,27 +226,13 @@ class TransformersTextDensity(Density):
         seen = 0 if cache is None else state.tokens.shape[1]
         return replace(state, seen=seen, cache=cache), out.logits
 
-    def _sample(self, n: int, context: Record, generator: torch.Generator | None) -> Event:
-        return self._sample_conditional(self.space.unknown(n), context, generator)
-
-    def _sample_conditional(
-        self, event: Event, context: Record, generator: torch.Generator | None
-    ) -> Event:
-        """What is known, then token by token until each row has ended."""
-        return self._continued(event, gumbel(generator))
-
-    def _mode(self, event: Event, context: Any) -> Event:
-        """What is known, then the most probable token at each place."""
-        return self._continued(event, likeliest)
-
-    def _continued(self, event: Event, choose: Any) -> Event:
+    def _continued(self, event: Event, context: Record, choose: Any) -> Event:
         """The beginning that all rows have is seen in one call."""
-        nothing = self.context_space.check(Record(), event.rows)
         if not event.rows:  # networks take no empty batch
             return Event(event.value, torch.ones_like(event.mask), event.present)
         common = int(event.known.all(0).long().cumprod(0).sum())
         if common < 2:
-            return continued(self, event, self._begin(event.rows, nothing), choose)
+            return continued(self, event, self._begin(event.rows, context), choose)
         tokens = torch.cat([self._start(event.rows), event.value[:, : common - 1]], 1)
         state, _ = self._advanced(_State(tokens, 0, None))
         return continued(self, event, state, choose, common)
@@ -385,20 +260,13 @@ class TransformersTextDensity(Density):
         plain = torch.stack([surprise / (length + 1), (length + 1.0).log()], 1)
         return features, plain
 
-    def _fit_typicality(self, event: Event) -> None:
-        complete = event.take(event.complete.nonzero()[:, 0])
-        if complete.rows >= MIN_TYPICALITY_ROWS:
-            self.typical.fit(list(self._seen(complete)))
-            self.knows_typical.fill_(True)
+    def _readings_of(self, event: Event) -> list[Tensor]:
+        """The features, and the surprise of a token with the length."""
+        return list(self._seen(event))
 
-    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
-        """By the features and by the surprise of a token; by how little a token surprises alone,
-        where no rows have said what is typical."""
-        seen = self._seen(event)
-        if not bool(self.knows_typical):
-            return -seen[1][:, 0]
-        out: Tensor = self.typical(list(seen))
-        return out
+    def _untaught(self, readings: list[Tensor]) -> Float[Tensor, " B"]:
+        """By how little a token surprises."""
+        return -readings[1][:, 0]
 
 
 def _width_of(network: Any) -> int:
