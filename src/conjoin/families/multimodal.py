@@ -131,7 +131,8 @@ class Multimodal(Config):
 
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)
-        check_settings(Strings(), "strings", self.strings)
+        asked = dict(self.strings or {})
+        check_settings(resolve(asked.pop("family", "sequence")), "strings", asked)
         check_settings(PictureDiffusion(), "pictures", self.pictures)
         shared = sorted({"rate", "batch", "decay"} & set(self.strings or {}))
         if shared and self.pictures is not None:
