@@ -327,12 +327,32 @@ class TransformersTextDensity(Density):
         state, logits = self._advanced(state)
         return state, self._log_next(logits[:, -1:])[:, 0]
 
-    def _advanced(self, state: _State) -> tuple[_State, Tensor]:
-        """The state that has seen all of its tokens, and the logits of what follows. Networks that
-        keep another memory than keys and values see all tokens anew."""
+    def _follow(
+        self, state: _State, log_next: Tensor, tokens: Int[Tensor, "B T"]
+    ) -> tuple[_State, Tensor, Float[Tensor, "B T"]]:
+        """Many tokens in one call; the last by a step, which knows where strings must end."""
+        told = []
+        for part in tokens[:, :-1].split(max(1, self._most_at_once // len(tokens)), 1):
+            if not part.shape[1]:
+                continue
+            told.append(log_next.gather(1, part[:, :1]))
+            state = replace(state, tokens=torch.cat([state.tokens, part], 1))
+            state, logits = self._advanced(state, {})
+            logits = logits[:, -part.shape[1] :]
+            told.append(self._log_of(logits[:, :-1], part[:, 1:]) if part.shape[1] > 1 else None)
+            log_next = self._log_next(logits[:, -1:])[:, 0]
+        told.append(log_next.gather(1, tokens[:, -1:]))
+        state, log_next = self._step(state, tokens[:, -1])
+        return state, log_next, torch.cat([each for each in told if each is not None], 1)
+
+    def _advanced(self, state: _State, more: dict[str, Any] | None = None) -> tuple[_State, Tensor]:
+        """The state that has seen all of its tokens, and the logits of what follows; of all new
+        positions with ``more={}``. Networks that keep another memory than keys and values see all
+        tokens anew."""
         new = state.tokens[:, state.seen :]
         memory = {self._cache_name: _copied(state.cache)}
-        out = self._called(new, use_cache=True, **memory, **self._last_alone)
+        asked = self._last_alone if more is None else more
+        out = self._called(new, use_cache=True, **memory, **asked)
         cache = out.get(self._cache_name)
         seen = 0 if cache is None else state.tokens.shape[1]
         return replace(state, seen=seen, cache=cache), out.logits

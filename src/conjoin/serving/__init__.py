@@ -1,0 +1,3 @@
+"""A model answers over HTTP, or in the terminal: thin, around what estimators answer anyway."""
+
+__all__: list[str] = []
