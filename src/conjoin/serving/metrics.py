@@ -27,7 +27,7 @@ class Metrics:
             "conjoin_rows", "Rows that were asked about or drawn.", registry=self._registry
         )
         self.refused = Counter(
-            "conjoin_unfamiliar", "Texts that were not answered.", registry=self._registry
+            "conjoin_unfamiliar", "Texts that were unfamiliar.", registry=self._registry
         )
         self.seconds = Histogram(
             "conjoin_request_seconds", "From the body to the end.", registry=self._registry

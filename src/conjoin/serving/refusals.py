@@ -15,6 +15,7 @@ __all__ = ["Refusal", "RefusalBody", "handlers", "refused"]
 
 SHOWN_CHARACTERS = 300  # of a message that came from elsewhere
 MAX_SENTENCE_CHARACTERS = 2_000
+PLAIN = ("str", "int", "float")  # pydantic's names of plain kinds
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -101,13 +102,21 @@ async def _of_validation(request: Request, error: Any) -> JSONResponse:
     place = [str(part)[:100] for part in inside]
     if found["type"] == "json_invalid":
         return refused(400, f"The body is no JSON: {found['ctx']['error']}.", "body")
-    name = ".".join(place) or "body"
+    name = ".".join(place) or _begins(str(found["msg"]), _fields(request)) or "body"
     return refused(400, _sentence(found, name, _fields(request)), name)
 
 
 def _is_branch(part: Any) -> bool:
     """Whether pydantic names one kind of several there, and no field."""
-    return isinstance(part, str) and (part in ("str", "int", "float") or bool(set(part) & set("[]()")))
+    return isinstance(part, str) and (
+        part in ("str", "int", "float") or bool(set(part) & set("[]()"))
+    )
+
+
+def _begins(words: str, fields: Iterable[str]) -> str:
+    """The field that a sentence about several begins with; "" where it is none."""
+    first = words.removeprefix("Value error, ").partition(" ")[0]
+    return first if first in fields else ""
 
 
 def _fields(request: Request) -> Iterable[str]:

@@ -103,7 +103,7 @@ class TextApi:
     def conversation(self, body: ChatBody, wish: Wish) -> list[_Text]:
         """The text so far; the verdict is about the last message. A text that is refused is not
         read any further."""
-        turns = [turn.model_dump() for turn in body.messages]
+        turns = [{"role": turn.role, "content": turn.said} for turn in body.messages]
         self.model.refuse_disorder(turns)
         last = len(turns) - 1
         verdict = self.verdict(turns[-1]["content"], f"messages.{last}.content", body)

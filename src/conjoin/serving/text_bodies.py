@@ -39,12 +39,29 @@ def _joined(content: Any) -> Any:
 
 
 class Message(Body):
-    """One turn."""
+    """One turn; an answer of this server may be sent back as it came."""
 
     role: Literal[ROLES]  # type: ignore[valid-type]
-    content: Annotated[str, BeforeValidator(_joined)]
+    content: Annotated[str | None, BeforeValidator(_joined)]
     name: str | None = None
     refusal: str | None = None
+    conjoin: dict[str, Any] | None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
+
+    @property
+    def said(self) -> str:
+        """What stands in the conversation."""
+        return self.content or self.refusal or ""
+
+    @field_validator("content", mode="after")
+    @classmethod
+    def _some(cls, value: Any, info: Any) -> Any:
+        if value is None and info.data.get("role") != "assistant":
+            raise ValueError("content is null, which is for refused answers of the assistant alone")
+        return value
 
 
 class StreamOptions(Body):
