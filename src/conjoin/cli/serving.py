@@ -1,5 +1,6 @@
 """serve, chat: a model that answers over HTTP, or in the terminal."""
 
+import contextlib
 import secrets
 import sys
 from typing import Annotated, Any
@@ -110,10 +111,9 @@ def serve(
         voice.path(f"{called} answers at {address}; {address}/docs says what. Ctrl-C ends it.")
         sys.stdout.flush()
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end
         run(app, host, port, say, quiet)
-    except KeyboardInterrupt:  # the usual end
-        voice.aside("ended.")
+    voice.aside("ended.")
 
 
 def _refuse_without_server() -> None:

@@ -112,7 +112,9 @@ class _Answer:
             return chunk
         pieces = [*(chunk.pieces if chunk is not None else ()), *self.held]
         text = "".join(piece.text for piece in pieces)
-        return Chunk(self.choice, text, tuple(pieces + [ending] * (ending is not None)), finish)
+        if ending is not None:
+            pieces.append(ending)
+        return Chunk(self.choice, text, tuple(pieces), finish)
 
     def _take(self, text: str) -> Chunk | None:
         """The pieces that no stop string can claim any more."""
@@ -124,7 +126,7 @@ class _Answer:
         if found:
             return Chunk(self.choice, whole[: min(found)], self._before(min(found)), STOP)
         safe = len(whole) - max((_overlap(whole, word) for word in self.stop), default=0)
-        free = []
+        free: list[Piece] = []
         while self.held and sum(len(one.text) for one in free) + len(self.held[0].text) <= safe:
             free.append(self.held.pop(0))
         text = "".join(piece.text for piece in free)

@@ -22,6 +22,7 @@ from conjoin.util.plain import plain_value
 
 __all__ = ["RowAnswers", "RowApi", "field_of", "row_routes"]
 
+Strategy = Literal["mean", "median", "mode"]
 MAX_SEED = 2**31
 QUANTILES = (0.05, 0.95)  # of a number, beside its mean
 
@@ -165,7 +166,7 @@ class RowApi:
 
     def _label(self, value: Any, name: str) -> Any:
         """A class by how it is written, or a number; None stays."""
-        target = self.model.target
+        target: Any = self.model.target
         if value is None:
             return None
         if isinstance(value, Range | Beginning | list):
@@ -209,7 +210,7 @@ def row_routes(api: RowApi) -> APIRouter:
         __base__=Body,
         rows=rows,
         draws=(int | None, Field(None, ge=1, le=1_000, description="null: one value each")),
-        strategy=(Literal["mean", "median", "mode"], "mean"),
+        strategy=(Strategy, Field("mean")),
         y=(Given, None),
         tails=(bool, False),
         seed=seed,

@@ -12,7 +12,6 @@ from conjoin.util.near import did_you_mean
 __all__ = ["Beginning", "Body", "Given", "Range", "Rates", "rows_type"]
 
 MAX_WHOLE = 2**63  # of whole numbers: larger ones are no cells
-NAMES = {list: "a list", dict: "an object"}
 MAX_LEVELS = 50  # that the schema lists
 MAX_CELL_CHARACTERS = 100_000
 
@@ -36,7 +35,8 @@ def _checked(value: Any) -> Any:
     if isinstance(value, int) and not -MAX_WHOLE <= value < MAX_WHOLE:
         raise ValueError("is a whole number of more than 64 bits")
     if value is not None and not isinstance(value, bool | int | float):
-        raise ValueError(f"holds {NAMES.get(type(value), 'an object')}, and cells hold one value")
+        what = "a list" if isinstance(value, list) else "an object"
+        raise ValueError(f"holds {what}, and cells hold one value")
     return value
 
 

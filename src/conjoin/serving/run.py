@@ -13,6 +13,7 @@ __all__ = ["run"]
 
 GRACE_SECONDS = 10  # that answers may still take once the server is told to end
 CONNECTIONS_PER_PLACE = 4
+BACKLOG = 128
 MAX_HEADER_BYTES = 1 << 16
 
 
@@ -41,6 +42,7 @@ def run(app: Any, host: str, port: int, say: Callable[[str], None], quiet: bool 
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind((host, port))
+            taken.listen(BACKLOG)  # whoever is told the address may call at once
         except OSError as error:
             raise ValueError(
                 f"The address {host}:{port} can't be taken: {error.strerror}."

@@ -153,7 +153,7 @@ class TextModel:
         rows = self.model.rows([text])
         encoded = self.model.encode(rows)
         event = encoded.event
-        encoded = encoded._replace(event=event._replace(observed=event.observed & event.present))
+        encoded = encoded._replace(event=event._replace(observed=event.mask & event.there))
         familiarity = float(self.model.p_value(encoded)[0])
         if familiarity <= false_alarm and not self._is_pretrained:
             familiarity = max(familiarity, self._as_beginning(encoded))

@@ -189,9 +189,8 @@ class TextApi:
         (text,) = await self.ask(lambda: self.conversation(body, wish), body)
         if body.stream:
             return _events(self.chat_events(text, body, seed))
-        answers = [[] for _ in range(body.n)]
-        async for _, chunk in self.written([text], body):
-            answers[chunk.choice].append(chunk)
+        async for _ in self.written([text], body):
+            pass
         choices = [self.chat_choice(text, index, body, seed) for index in range(body.n)]
         head = self.head("chatcmpl", "chat.completion")
         return JSONResponse({**head, "choices": choices, "usage": self.usage([text])})
