@@ -146,10 +146,12 @@ def _is_plain(layer: Any) -> bool:
 
 
 def _takes_several(cache: Any) -> bool:
-    """Whether a network goes on from its memory by several tokens in one call; one that keeps a
-    state in place of keys and values takes one at a time."""
-    kind = transformers().cache_utils.DynamicCache
-    return cache is None or (type(cache) is kind and all(map(_is_plain, cache.layers)))
+    """Whether a network goes on from its memory by several tokens in one call: one that keeps a
+    state, or a window of the last positions, takes one at a time."""
+    package = transformers().cache_utils
+    if cache is None or type(cache) is not package.DynamicCache:
+        return cache is None
+    return all(type(layer) is package.DynamicLayer for layer in cache.layers)
 
 
 class TransformersTextDensity(Density):
