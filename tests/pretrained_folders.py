@@ -41,15 +41,15 @@ def save(kind, config, folder, seed=0):
     return network
 
 
-def tokenizer(folder, texts, size=300):
-    """Byte-level merges, the end of a text among them; how many tokens there are."""
+def tokenizer(folder, texts, size=300, marks=()):
+    """Byte-level merges, the end of a text and other ``marks`` first; how many tokens there are."""
     tokenizers = pytest.importorskip("tokenizers")
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=[END],
+        special_tokens=[END, *marks],
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

@@ -682,7 +682,11 @@ def test_no_path_of_one_machine():
 
 
 # What a distribution is imported as, where that differs from its name.
-IMPORTED_AS = {"pillow": "PIL", "nvidia-ml-py": "pynvml"}
+IMPORTED_AS = {
+    "pillow": "PIL",
+    "nvidia-ml-py": "pynvml",
+    "prometheus-client": "prometheus_client",
+}
 
 
 def test_every_extra_has_code():

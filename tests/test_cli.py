@@ -67,6 +67,15 @@ OPTIONS = {
         "--show-rows", "--skip-broken", "--target", "-q",
     ],
     "info": ["--json"],
+    "serve": [
+        "--capacity", "--chat-template", "--device", "--host", "--key", "--max-rows",
+        "--max-waiting", "--name", "--port", "--prompts", "--quiet", "-q",
+    ],
+    "chat": [
+        "--abstain", "--capacity", "--chat-template", "--device", "--false-alarm",
+        "--max-tokens", "--prompts", "--quiet", "--seed", "--system", "--temperature", "--top-p",
+        "-q",
+    ],
     "families": ["--json"],
     "test-family": ["--json", "--only"],
 }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, design, draw, learn, quality, shift
+from conjoin.cli import ask, catalogue, compare, design, draw, learn, quality, serving, shift
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
 
@@ -21,6 +21,7 @@ __all__ = ["VERBS", "app", "main", "run"]
 LEARN = "Learn"
 ASK = "Ask"
 MAKE = "Make and change rows"
+SERVE = "Serve"
 COMPARE = "Other places, other families"
 
 
@@ -96,6 +97,12 @@ VERBS: dict[str, Verb] = {
     "drift": Verb(shift.drift, COMPARE, ("drift last-year.csv this-year.csv",)),
     "report": Verb(ask.report, ASK, ("report my-model test.csv -o report.html",)),
     "info": Verb(ask.info, ASK, ("info my-model", "info my-model --json")),
+    "serve": Verb(
+        serving.serve,
+        SERVE,
+        ("serve my-model --port 8000", "serve texts-model --prompts familiar.txt"),
+    ),
+    "chat": Verb(serving.chat, SERVE, ("chat texts-model --temperature 0",)),
     "families": Verb(catalogue.families, COMPARE, ("families",)),
     "test-family": Verb(catalogue.conformance, COMPARE, ("test-family mine.py:MyFlow",)),
 }

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 from conjoin.util.pretrained import checked_folder, read_json, vocabulary_of
 
 __all__ = [
+    "BROKEN",
     "FORMATS",
     "Bytes",
     "Characters",
@@ -24,6 +25,7 @@ __all__ = [
     "Tokenizer",
     "Tokens",
     "read_format",
+    "special_tokens",
     "tokens_from_json",
 ]
 
@@ -295,6 +297,22 @@ def read_format(asked: Any, where: str) -> tuple[type[Tokens], Any]:
 def tokens_from_json(data: Mapping[str, Any]) -> Tokens:
     """What a codec was saved with."""
     return FORMATS[data.get("format", Characters.format)].from_json(data)
+
+
+def special_tokens(tokens: Tokens) -> dict[str, int]:
+    """The codes of a pretrained model's tokens that stand for no text, by their names; no other
+    tokens have such ones.
+
+    >>> special_tokens(Characters("ab"))
+    {}
+    """
+    saved = tokens.to_json().get("tokenizer")
+    added = json.loads(saved).get("added_tokens", []) if saved else []
+    return {
+        each["content"]: each["id"]
+        for each in added
+        if each.get("special") and each["id"] < len(tokens.names)
+    }
 
 
 def _library() -> Any:

@@ -309,6 +309,14 @@ class Density(nn.Module, abc.ABC):
     def _step(self, state: Any, token: Any) -> tuple[Any, Tensor]:
         raise NotImplementedError
 
+    def _follow(self, state: Any, log_next: Tensor, tokens: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """Token by token; a network that sees many at once has a faster way."""
+        told = []
+        for token in tokens.unbind(1):
+            told.append(log_next.gather(1, token[:, None])[:, 0])
+            state, log_next = self._step(state, token)
+        return state, log_next, torch.stack(told, 1)
+
     def _statistics(self, event: Any, context: Any, weight: Tensor) -> dict[str, Tensor]:
         """Expected sufficient statistics, summed over rows: adding those of two batches gives those
         of both. The key ``log_prob`` holds the weighted sum of log p under the current
@@ -674,6 +682,28 @@ class Density(nn.Module, abc.ABC):
         """
         self._require(self.capabilities.step, "stepwise log-probabilities", "step")
         return self._step(state, token)
+
+    @final
+    @on_device
+    def follow(self, state: Any, log_p: Tensor, tokens: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """Through tokens that are known, at least one.
+
+        Parameters
+        ----------
+        state, log_p
+            As ``step`` returned them.
+        tokens
+            (B, T) the tokens that come next.
+
+        Returns
+        -------
+        state, log_p
+            As ``step`` returns them behind the last of the tokens.
+        told
+            (B, T) log p of each of the tokens given those before it; nats.
+        """
+        self._require(self.capabilities.step, "stepwise log-probabilities", "step")
+        return self._follow(state, log_p, tokens)
 
     @final
     @on_device

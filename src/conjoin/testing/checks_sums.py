@@ -429,6 +429,23 @@ def step(subject: BlockSubject) -> None:
         total = torch.where(going, total + cell, total)
         token = torch.where(there[:, place], target[:, place], 0)
     close(total, subject.log_prob(rows), 1e-9, "the product of the steps")
+    _follows(subject, rows.take(rows.there.all(1).nonzero()[:, 0]))
+
+
+def _follows(subject: BlockSubject, rows: Event) -> None:
+    """``follow`` through known tokens says what steps through them say, from any place on."""
+    density = subject.density
+    for first in range(rows.value.shape[1]):
+        state, log_p = density.step(density.begin(rows.rows, subject.context(rows.rows)))
+        by_step = []
+        for place, token in enumerate(rows.value.unbind(1)):
+            if place == first:
+                begun = (state, log_p)
+            by_step.append(log_p.gather(1, token[:, None])[:, 0])
+            state, log_p = density.step(state, token)
+        _, after, told = density.follow(*begun, rows.value[:, first:])
+        close(told, torch.stack(by_step[first:], 1), 1e-6, f"log p of tokens from {first} on")
+        close(after.exp(), log_p.exp(), 1e-6, f"the step behind tokens from {first} on")
 
 
 def _goes_on(

@@ -117,15 +117,28 @@ class _State:
 def _copied(cache: Any) -> Any:
     """A cache that goes on by itself: calls of a network write into the one that they are given.
     Layers that only replace their tensors share them."""
-    package = transformers().cache_utils
-    if type(cache) is not package.DynamicCache:
+    if type(cache) is not transformers().cache_utils.DynamicCache:
         return copy.deepcopy(cache)
-    plain = (package.DynamicLayer, package.DynamicSlidingWindowLayer)
     out = copy.copy(cache)
     out.layers = [
-        copy.copy(layer) if type(layer) in plain else copy.deepcopy(layer) for layer in cache.layers
+        copy.copy(layer) if _is_plain(layer) else copy.deepcopy(layer) for layer in cache.layers
     ]
     return out
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer of a cache holds keys and values of all positions that count."""
+    package = transformers().cache_utils
+    return type(layer) in (package.DynamicLayer, package.DynamicSlidingWindowLayer)
+
+
+def _takes_several(cache: Any) -> bool:
+    """Whether a network goes on from its memory by several tokens in one call: one that keeps a
+    state, or a window of the last positions, takes one at a time."""
+    package = transformers().cache_utils
+    if cache is None or type(cache) is not package.DynamicCache:
+        return cache is None
+    return all(type(layer) is package.DynamicLayer for layer in cache.layers)
 
 
 class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
@@ -216,12 +229,35 @@ class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
         state, logits = self._advanced(state)
         return state, self._log_next(logits[:, -1:])[:, 0]
 
-    def _advanced(self, state: _State) -> tuple[_State, Tensor]:
-        """The state that has seen all of its tokens, and the logits of what follows. Networks that
-        keep another memory than keys and values see all tokens anew."""
+    def _follow(
+        self, state: _State, log_next: Tensor, tokens: Int[Tensor, "B T"]
+    ) -> tuple[_State, Tensor, Float[Tensor, "B T"]]:
+        """Many tokens in one call; the last by a step, which knows where strings must end."""
+        told = []
+        for part in tokens[:, :-1].split(max(1, self._most_at_once // len(tokens)), 1):
+            if not part.shape[1]:
+                continue
+            told.append(log_next.gather(1, part[:, :1]))
+            if not _takes_several(state.cache):  # seen anew from the first one on
+                state = replace(state, seen=0, cache=None)
+            state = replace(state, tokens=torch.cat([state.tokens, part], 1))
+            state, logits = self._advanced(state, {})
+            logits = logits[:, -part.shape[1] :]
+            if part.shape[1] > 1:
+                told.append(self._log_of(logits[:, :-1], part[:, 1:]))
+            log_next = self._log_next(logits[:, -1:])[:, 0]
+        told.append(log_next.gather(1, tokens[:, -1:]))
+        state, log_next = self._step(state, tokens[:, -1])
+        return state, log_next, torch.cat(told, 1)
+
+    def _advanced(self, state: _State, more: dict[str, Any] | None = None) -> tuple[_State, Tensor]:
+        """The state that has seen all of its tokens, and the logits of what follows; of all new
+        positions with ``more={}``. Networks that keep another memory than keys and values see all
+        tokens anew."""
         new = state.tokens[:, state.seen :]
         memory = {self._cache_name: _copied(state.cache)}
-        out = self._called(new, use_cache=True, **memory, **self._last_alone)
+        asked = self._last_alone if more is None else more
+        out = self._called(new, use_cache=True, **memory, **asked)
         cache = out.get(self._cache_name)
         seen = 0 if cache is None else state.tokens.shape[1]
         return replace(state, seen=seen, cache=cache), out.logits

@@ -1,0 +1,77 @@
+"""The estimator in a folder, and how a conversation with it reads."""
+
+from pathlib import Path
+from typing import Any
+
+from conjoin.estimators import from_pretrained, load
+from conjoin.serving.templates import Template, template_in
+from conjoin.util.pretrained import read_json
+
+__all__ = ["opened", "prompts_in"]
+
+MAX_PROMPT_BYTES = 1 << 28  # of a file of prompts
+
+
+def opened(
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    capacity: int | None = None,
+    prompts: str | Path | None = None,
+    template: str | Path | None = None,
+) -> tuple[Any, Template]:
+    """A model that ``conjoin fit`` or ``save`` wrote, or a pretrained one.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    device
+        Where it answers.
+    capacity
+        Tokens of a text, of a pretrained model; None: the usual.
+    prompts
+        A file of familiar prompts, one a line, by which the alarm is calibrated.
+    template
+        A file with a chat template in jinja2; by default that of a pretrained model's folder.
+
+    Returns
+    -------
+    estimator, template
+
+    Raises
+    ------
+    ValueError
+        If the folder is no model, or a file is not as it should be.
+    """
+    path = Path(folder).expanduser()
+    config = path / "config.json"
+    told = read_json(config) if config.is_file() else {}
+    is_own = not path.is_dir() or (isinstance(told, dict) and "format" in told)
+    familiar = None if prompts is None else prompts_in(Path(prompts))
+    if is_own:
+        if capacity is not None:
+            raise ValueError("capacity is of pretrained models; this one has its own.")
+        estimator: Any = load(path, device=device)
+        if familiar is not None:
+            estimator.calibrate(familiar)
+    else:
+        sizes = {} if capacity is None else {"capacity": capacity}
+        estimator = from_pretrained(path, familiar, device=device, **sizes)
+    if template is not None:
+        return estimator, Template(Path(template).read_text(encoding="utf-8"))
+    return estimator, Template() if is_own else template_in(path)
+
+
+def prompts_in(file: Path) -> list[str]:
+    """The lines of a file that are not empty."""
+    if file.stat().st_size > MAX_PROMPT_BYTES:
+        raise ValueError(f"{file} has more than {MAX_PROMPT_BYTES:,} bytes: give fewer prompts.")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not in UTF-8: save it so.") from None
+    found = [line for line in lines if line.strip()]
+    if not found:
+        raise ValueError(f"{file} holds no prompt: give one a line.")
+    return found

@@ -1,0 +1,202 @@
+"""A model of texts as what continues them: its tokens, its turns, and the alarm before an answer.
+
+The verdict is about the text that is to be continued, or about the last message of a conversation,
+before anything is written; so a stream and an answer at once say the same. It is unfamiliar where
+it is so among the calibration rows, which are whole texts or prompts, as ``calibrate`` was given
+them; and where whole texts taught the model, only if it is no usual beginning of its draws either.
+The larger of two p-values of which one is valid is valid, so the false-alarm rate is kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from conjoin.codecs.tokens import Tokenizer, Tokens, special_tokens
+from conjoin.core import Density, Encoded, Event, stream
+from conjoin.model.model import Model
+from conjoin.questions.explain import reasons
+from conjoin.serving.continuation import Continuation, Wish
+from conjoin.serving.templates import Template, refuse_disorder
+
+__all__ = ["TextModel", "Verdict", "continues_texts"]
+
+ACCEPT = "accept"
+UNFAMILIAR = "unfamiliar"
+NOT_CALIBRATED = "the model has no calibration rows: call calibrate(prompts)"
+SHOWN_CHARACTERS = 40  # of a text in a message
+DRAWS = 64  # texts of the model, whose beginnings are usual ones
+MIN_BEGINNINGS = 20  # fewer can't tell what is usual
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``verdict``: "accept" or "unfamiliar", None where the model is not calibrated;
+    ``familiarity``: the conformal p-value of the text."""
+
+    verdict: str | None
+    familiarity: float | None
+    reason: str
+
+    @property
+    def refused(self) -> bool:
+        return self.verdict == UNFAMILIAR
+
+    @property
+    def refusal(self) -> str:
+        """A sentence for whoever has asked."""
+        why = f": {self.reason}" if self.reason else ""
+        return f"I have not learned from texts like this one, so I do not answer{why}."
+
+
+def continues_texts(model: Model) -> bool:
+    """Whether the model has learned p(text) alone, token by token."""
+    return (
+        model.target is None
+        and model.codec.wording is not None
+        and not model.codec.columnwise
+        and model.joint.capabilities.step
+    )
+
+
+@dataclass
+class TextModel:
+    """A model of texts that answers. ``template``: how a conversation reads as a text."""
+
+    model: Model
+    template: Template = field(default_factory=Template)
+
+    @property
+    def density(self) -> Density:
+        return self.model.joint
+
+    @property
+    def tokens(self) -> Tokens:
+        found: Tokens = self.model.codec.wording.tokens
+        return found
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.density.space.shape[0])
+
+    # ------------------------------------------------------------------ the text so far
+
+    def codes_of_text(self, text: str, name: str) -> list[int]:
+        """ValueError names the field for a text with unknown characters, or a longer one than the
+        model reads; one that is far too long is not even cut into tokens."""
+        self.refuse_long(text, name)
+        codes = self.tokens.codes(text)
+        if -1 in codes:
+            known = self.tokens.text(codes[: codes.index(-1)])
+            raise ValueError(
+                f"{name} has {text[len(known) :][:SHOWN_CHARACTERS]!r} behind {len(known):,} "
+                f"characters, which begins with what the model has never seen."
+            )
+        return self.checked(codes, name)
+
+    def refuse_long(self, text: str, name: str) -> None:
+        """ValueError for more characters than so many of the longest tokens have."""
+        longest = max(map(len, self.tokens.names), default=1)
+        if len(text) > longest * self.capacity:
+            raise ValueError(
+                f"{name} has {len(text):,} characters, and the model reads at most "
+                f"{self.capacity:,} {self.tokens.word}."
+            )
+
+    def checked(self, codes: Sequence[int], name: str) -> list[int]:
+        """Codes that the model knows, and no more than it reads."""
+        size = len(self.tokens.names)
+        if len(codes) > self.capacity:
+            raise ValueError(
+                f"{name} has {len(codes):,} {self.tokens.word}, and the model reads at most "
+                f"{self.capacity:,}."
+            )
+        wrong = [code for code in codes if not 0 <= code < size]
+        if wrong:
+            raise ValueError(f"{name} has the token {wrong[0]}; tokens are 0 to {size - 1:,}.")
+        return list(codes)
+
+    @staticmethod
+    def refuse_disorder(messages: Sequence[Mapping[str, str]]) -> None:
+        """ValueError where turns do not follow each other."""
+        refuse_disorder([turn["role"] for turn in messages])
+
+    def codes_of_turns(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The text so far of a conversation; what a message says is never one of the template's
+        marks."""
+        self.refuse_disorder(messages)
+        for place, turn in enumerate(messages):
+            self.codes_of_text(turn["content"], f"messages.{place}.content")
+        marks = special_tokens(self.tokens)
+        codes: list[int] = []
+        for part, is_mark in self.template.text(messages, list(marks)):
+            codes += [marks[part]] if is_mark else self.codes_of_text(part, "messages")
+        start = getattr(self.density, "structure", {}).get("start")
+        if codes and codes[0] == start:  # the density has it before every text
+            codes = codes[1:]
+        return self.checked(codes, "messages")
+
+    # ------------------------------------------------------------------ answers
+
+    def continuation(self, codes: Sequence[int], wish: Wish) -> Continuation:
+        return Continuation(self.density, self.tokens, codes, wish)
+
+    def verdict(self, text: str, false_alarm: float) -> Verdict:
+        """Of a text whose end is not yet known."""
+        if self.model.calibration is None:
+            return Verdict(None, None, NOT_CALIBRATED)
+        self.model.calibrated.check_false_alarm(false_alarm)
+        rows = self.model.rows([text])
+        encoded = self.model.encode(rows)
+        event = encoded.event
+        encoded = encoded._replace(event=event._replace(observed=event.mask & event.there))
+        familiarity = float(self.model.p_value(encoded)[0])
+        if familiarity <= false_alarm and not self._is_pretrained:
+            familiarity = max(familiarity, self._as_beginning(encoded))
+        if familiarity > false_alarm:
+            return Verdict(ACCEPT, familiarity, "")
+        why = reasons(self.model, rows, encoded, np.array([0]), false_alarm)
+        return Verdict(UNFAMILIAR, familiarity, why[0])
+
+    @property
+    def _is_pretrained(self) -> bool:
+        """Whether the tokens were brought along: draws without a prompt are then nothing usual."""
+        return self.tokens.format == Tokenizer.format
+
+    @cached_property
+    def _draws(self) -> Event:
+        """Texts that the model draws for itself, always the same."""
+        noise = stream(self.model.state.seed, "beginnings")
+        found: Event = self.density.sample(DRAWS, generator=noise)
+        return found
+
+    def _as_beginning(self, encoded: Encoded) -> float:
+        """The rank of one text among beginnings of the model's draws with as many tokens; 0 where
+        there are few."""
+        count = int(encoded.event.known.sum())
+        drawn = self._draws
+        long = drawn.there.sum(1) >= count
+        if not count or int(long.sum()) < MIN_BEGINNINGS:
+            return 0.0
+        value = torch.zeros(int(long.sum()), self.capacity, dtype=torch.int64)
+        value[:, :count] = drawn.value[long, :count]
+        known = (torch.arange(self.capacity) < count).expand(value.shape)
+        beginnings = Event(value, known, known)
+        nothing = torch.zeros(len(value), dtype=torch.float64)
+        usual = self.model.familiarity.statistic(beginnings, nothing)
+        own = float(self.model.statistic(encoded)[0])
+        return float(1 + (usual <= own).sum()) / (len(value) + 1)
+
+    def embeddings(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The model's features of texts, given as codes."""
+        value = torch.zeros(len(texts), self.capacity, dtype=torch.int64)
+        there = torch.zeros(value.shape, dtype=torch.bool)
+        for row, codes in enumerate(texts):
+            value[row, : len(codes)] = torch.tensor(codes, dtype=torch.int64)
+            there[row, : len(codes)] = True
+        found: Any = self.density.features(Event(value, None, there))
+        return list(found.tolist())

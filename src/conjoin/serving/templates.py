@@ -1,0 +1,122 @@
+"""Turns of a conversation, as the text that a model continues.
+
+A pretrained model brings its own template along (chat_template, in jinja2). It runs in a sandbox,
+and what people write can't become one of its marks: a mark in a message is tokenised as plain text.
+Any other model has read texts, not turns: the turns stand in lines, one below the other.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from conjoin.util.pretrained import read_json
+
+__all__ = ["LINES", "Template", "refuse_disorder", "template_in"]
+
+SYSTEM = ("system", "developer")
+ROLES = (*SYSTEM, "user", "assistant")
+MAX_TEMPLATE_CHARACTERS = 1 << 20
+PRIVATE = range(0xE000, 0xF900)  # characters without a meaning, which stand for written marks
+LINES = "{{ messages | map(attribute='content') | join('\\n') }}"
+
+
+class Template:
+    """``source`` in jinja2; ``marks``: the special tokens that it may write, by their names."""
+
+    def __init__(self, source: str = LINES, marks: Mapping[str, str] | None = None) -> None:
+        self.source = source
+        self.named = dict(marks or {})
+        self.environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        self.environment.globals["raise_exception"] = _refuse
+        try:
+            self._template = self.environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise ValueError(f"The chat template is no jinja2: {error}.") from None
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether the model has learned who speaks."""
+        return self.source != LINES
+
+    def text(
+        self, messages: Sequence[Mapping[str, str]], marks: Sequence[str]
+    ) -> list[tuple[str, bool]]:
+        """The text so far in parts, each with whether it is one of the ``marks``."""
+        pattern = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or "$^")
+        guard = _unused("".join(turn["content"] for turn in messages))
+        written = {mark: f"{guard}{place}{guard}" for place, mark in enumerate(marks)}
+        guarded = [
+            {**turn, "content": pattern.sub(lambda found: written[found[0]], turn["content"])}
+            for turn in messages
+        ]
+        try:
+            whole = self._template.render(
+                messages=guarded, add_generation_prompt=True, **self.named
+            )
+        except (jinja2.TemplateError, TypeError, OverflowError) as error:
+            raise ValueError(f"The model's chat template refuses these messages: {error}") from None
+        parts = re.split(f"({pattern.pattern})", whole) if marks else [whole]
+        for mark, stand_in in written.items():
+            parts = [part.replace(stand_in, mark) if guard in part else part for part in parts]
+        return [(part, bool(place % 2)) for place, part in enumerate(parts)]
+
+
+def _unused(text: str) -> str:
+    """A character that the text does not have."""
+    there = set(text)
+    return next(character for character in map(chr, PRIVATE) if character not in there)
+
+
+def _refuse(words: str) -> None:
+    raise jinja2.TemplateError(words)
+
+
+def refuse_disorder(roles: Sequence[str]) -> None:
+    """ValueError where turns do not follow each other: the system first, at most once, then user
+    and assistant in turn, a user last."""
+    turns = list(roles[1:] if roles and roles[0] in SYSTEM else roles)
+    first = len(roles) - len(turns)
+    for place, role in enumerate(turns):
+        wanted = ("user", "assistant")[place % 2]
+        if role != wanted:
+            raise ValueError(
+                f"messages.{first + place}.role is {role!r} where {wanted!r} is due: an optional "
+                "system message comes first, then user and assistant in turn."
+            )
+    if len(turns) % 2 == 0:
+        raise ValueError("messages must end with one of the user, which is to be answered.")
+
+
+def template_in(folder: Path) -> Template:
+    """The template of a pretrained model's folder, else turns in lines."""
+    own = folder / "chat_template.jinja"
+    held: Any = {}
+    if (folder / "tokenizer_config.json").is_file():
+        held = read_json(folder / "tokenizer_config.json")
+    held = held if isinstance(held, dict) else {}
+    source = held.get("chat_template")
+    if own.is_file():
+        with own.open(encoding="utf-8") as file:
+            source = file.read(MAX_TEMPLATE_CHARACTERS + 1)
+    if isinstance(source, list):
+        named = {each.get("name"): each.get("template") for each in source}
+        source = named.get("default")
+    if not source:
+        return Template()
+    if not isinstance(source, str) or len(source) > MAX_TEMPLATE_CHARACTERS:
+        raise ValueError(
+            f"The chat template in {folder} is no text of at most {MAX_TEMPLATE_CHARACTERS:,} "
+            "characters."
+        )
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    return Template(source, {name: _content(held.get(name)) for name in names})
+
+
+def _content(token: Any) -> str:
+    """A special token's text, which stands alone or in an object."""
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else ""
