@@ -127,13 +127,13 @@ LEAVES = at(
     ("cell twice as wide below", "-math.inf, z - width / 2)", "-math.inf, z - width)"),
     (
         "atom or cell instead of atom and cell",
-        "return torch.logaddexp(spike, rest + continuous)",
-        "return torch.maximum(spike, rest + continuous)",
+        "torch.logaddexp(spike, out[some])",
+        "torch.maximum(spike, out[some])",
     ),
     (
         "continuous part without its weight",
-        "return torch.logaddexp(spike, rest + continuous)",
-        "return torch.logaddexp(spike, continuous)",
+        "out = log_atoms[..., -1][cells.column] + continuous",
+        "out = 0 * log_atoms[..., -1][cells.column] + continuous",
     ),
     (
         "neighbouring cells merged",

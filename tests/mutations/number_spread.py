@@ -44,13 +44,17 @@ QUANTILES = at(
 MARKED = at(
     "components/marked_trees.py",
     ("tests/test_marked_trees.py",),
-    ("missing cells go right", "+ columns * missing_left", "+ 0 * missing_left"),
+    ("missing cells go right", "torch.where(stays[own], -1, kept[own])", "kept[own]"),
     (
         "leaves of the right are struck out",
         "first[right] = first[layer] + under[left]",
         "first[right] = first[layer] + under[right]",
     ),
-    ("blocks in one", "table.split(rows)", "table[:rows].split(rows)"),
+    (
+        "blocks in one",
+        "starts = range(0, len(table), step)",
+        "starts = range(0, min(step, len(table)), step)",
+    ),
 )
 SCENES = at(
     "datasets/scenes.py",

@@ -41,7 +41,11 @@ MUTATIONS = [
     *at(
         "predictors/forest.py",
         (QUICK, "-k", "forest or shrinkage"),
-        ("shrunk by the child's rows", "/ rows[layer][:, None]", "/ rows[layer + 1][:, None]"),
+        (
+            "shrunk by the child's rows",
+            "/ rows[layer][:, None, None]",
+            "/ rows[layer + 1][:, None, None]",
+        ),
     ),
     *at(
         "components/decision_trees.py",
