@@ -391,7 +391,7 @@ def test_a_model_without_features_has_no_embeddings(client):
         ("chat", {"messages": [{"role": "user", "content": "a" * 10**6}]}, "messages.0.content",
          "1,000,000 characters, and the model reads at most 38"),
         ("chat", {"messages": [{"role": "user"}]}, "messages.0.content", "is missing"),
-        ("chat", {"messages": [{"role": "user", "content": None}]}, "messages.0.content", "is null"),
+        ("chat", {"messages": [{**FIRST, "content": None}]}, "messages.0.content", "is null"),
         ("chat", {"max_tokens": -1}, "max_tokens", "greater than or equal to 0"),
         ("chat", {"stop": ["a"] * 5}, "stop", "at most 4"),
         ("chat", {"stop": [""]}, "stop.0", "at least 1"),
