@@ -11,8 +11,11 @@ Squared relu: D. So et al. (2021), Primer. W_o, W_d and W_r start at zero, so ea
 the identity and all tokens alike.
 
 Keys and values of earlier positions are kept in place, so that one more token costs one position.
+Where the context has places (of a picture), they stand as positions before the start, so that each
+token attends to them.
 
-Shape letters: B rows, T positions, C of the context, H width, N heads, V tokens, L blocks.
+Shape letters: B rows, T positions, M places, C of the context, H width, N heads, V tokens, L
+blocks.
 """
 
 import copy
@@ -69,9 +72,11 @@ class Cache:
     weights: Weights | None = None  # of the network, where plain arrays go on
 
     @classmethod
-    def empty(cls, blocks: int, rows: int, heads: int, width: int, dtype: torch.dtype) -> Self:
-        """Before the first position."""
-        room = torch.empty(blocks, rows, heads, FIRST_PLACES, width, dtype=dtype)
+    def empty(
+        cls, blocks: int, rows: int, heads: int, width: int, dtype: torch.dtype, places: int = 0
+    ) -> Self:
+        """Before the first position, with room for ``places`` and some more."""
+        room = torch.empty(blocks, rows, heads, places + FIRST_PLACES, width, dtype=dtype)
         return cls(_Store(room, torch.empty_like(room), 0), 0)
 
     def take(self, rows: Int[Tensor, " b"]) -> Self:
@@ -91,17 +96,17 @@ class Cache:
         return dataclasses.replace(self, store=room)
 
     def write(self, block: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep key and value (B, N, 1, H / N) of the next position; those of all so far."""
-        place = self.place
-        self.store.keys[block, :, :, place : place + 1] = key
-        self.store.values[block, :, :, place : place + 1] = value
-        seen = slice(0, place + 1)
+        """Keep keys and values (B, N, t, H / N) of the next positions; those of all so far."""
+        after = self.place + key.shape[2]
+        self.store.keys[block, :, :, self.place : after] = key
+        self.store.values[block, :, :, self.place : after] = value
+        seen = slice(0, after)
         return self.store.keys[block, :, :, seen], self.store.values[block, :, :, seen]
 
-    def after(self, weights: Weights | None = None) -> Self:
-        """One position further."""
-        self.store.written = self.place + 1
-        return dataclasses.replace(self, place=self.place + 1, weights=weights)
+    def after(self, weights: Weights | None = None, places: int = 1) -> Self:
+        """So many positions further."""
+        self.store.written = self.place + places
+        return dataclasses.replace(self, place=self.place + places, weights=weights)
 
 
 def _longer(kept: Tensor, more: int) -> Tensor:
@@ -160,6 +165,13 @@ class Block(nn.Module):
         )
         return self._behind(h, seen)
 
+    def begin(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:
+        """(B, M, H) of the first positions, which the cache keeps."""
+        query, key, value = self._heads_of(h, cosine, sine)
+        cache.write(block, key, value)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self._behind(h, seen)
+
     def step(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:
         """(B, 1, H) of the next position."""
         query, key, value = self._heads_of(h, cosine, sine)
@@ -183,7 +195,8 @@ class Block(nn.Module):
 
 class Decoder(Body):
     """(B, T) tokens and (B, C) -> (B, T + 1, V + 1) logits of each next token; the last is the
-    end. The context is added to each token."""
+    end. The context is added to each token; its last ``places`` times some numbers are those of
+    places, which stand before the tokens."""
 
     def __init__(
         self,
@@ -194,16 +207,21 @@ class Decoder(Body):
         blocks: int,
         dropout: float,
         reads: bool = False,
+        places: int = 0,
+        place_width: int = 0,
     ) -> None:
         super().__init__()
         self.tokens = tokens
+        self.places = places
+        self.context = context - places * place_width  # numbers that are added to each token
         heads = _heads_in(width)
         self.embed = nn.Embedding(tokens + 1, width)  # the last one: the start
-        self.told = nn.Linear(context, width, bias=False) if context else None
+        self.told = nn.Linear(self.context, width, bias=False) if self.context else None
+        self.looks = nn.Linear(place_width, width, bias=False) if places else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
         self.last = nn.Linear(width, tokens + 1, bias=False)
         nn.init.zeros_(self.last.weight)
-        self.positions = positions + (2 if reads else 1)
+        self.positions = places + positions + (2 if reads else 1)
         self.shape = (blocks, heads, width // heads)
         # before a string that is read, in place of a hidden token, behind a whole string
         self.marks = nn.Embedding(3, width) if reads else None
@@ -256,11 +274,12 @@ class Decoder(Body):
         behind = whole[:, None] & (places == there.sum(1, keepdim=True))
         h = torch.where(behind[..., None], end, h)
         there = there | behind
-        h = _even(h if self.told is None else h + self.told(context)[:, None])
+        h = self._behind_places(_even(self._with_told(h, context)), context)
+        seen = nn.functional.pad(there, (self.places, 0), value=True)
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
-            h = block(h, cosine, sine, there)
-        h = _even(h)
+            h = block(h, cosine, sine, seen)
+        h = _even(h[:, self.places :])
         share = there.to(h) / there.sum(1, keepdim=True)
         mean = (h * share[..., None]).sum(1)
         return mean.double(), self.last(h[:, 1:-1]).double()
@@ -273,7 +292,8 @@ class Decoder(Body):
         rows = len(context)
         if cache is None:
             blocks, heads, width = self.shape
-            cache = Cache.empty(blocks, rows, heads, width, context.dtype)
+            cache = Cache.empty(blocks, rows, heads, width, context.dtype, self.places)
+            cache = self._begin(context, cache)
         cache = cache.with_room()
         last = torch.full((rows,), self.tokens) if token is None else token
         cosine, sine = self._turns_of(context)
@@ -281,12 +301,23 @@ class Decoder(Body):
         if self._by_arrays(context):
             weights = cache.weights or Weights.of(self, cosine, sine)
             kept = (cache.store.keys.numpy(), cache.store.values.numpy())
-            found = weights.logits(last.numpy(), context.numpy(), *kept, place)
+            told = context[:, : self.context].numpy()
+            found = weights.logits(last.numpy(), told, *kept, place)
             return torch.from_numpy(found).double(), cache.after(weights)
         h = self._inputs(last[:, None], context)
         for index, block in enumerate(self.blocks):
             h = block.step(h, cosine[place], sine[place], cache, index)  # type: ignore[operator]
         return self.last(_even(h))[:, 0].double(), cache.after()
+
+    def _begin(self, context: Tensor, cache: Cache) -> Cache:
+        """The cache behind the places."""
+        if not self.places:
+            return cache
+        h = self._seen_places(context)
+        cosine, sine = (part[: self.places] for part in self._turns_of(context))
+        for index, block in enumerate(self.blocks):
+            h = block.begin(h, cosine, sine, cache, index)  # type: ignore[operator]
+        return cache.after(places=self.places)
 
     def single(self) -> Self:
         """A copy in float32."""
@@ -306,10 +337,11 @@ class Decoder(Body):
     def _hidden(self, token: Tensor, context: Tensor) -> Tensor:
         start = torch.full((len(token), 1), self.tokens)
         h = self._inputs(torch.cat([start, token], 1), context)
+        h = self._behind_places(h, context)
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
             h = block(h, cosine, sine)
-        return _even(h)
+        return _even(h[:, self.places :])
 
     def _turns_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the angles of each position."""
@@ -320,8 +352,18 @@ class Decoder(Body):
         return self._turns[key]
 
     def _inputs(self, token: Tensor, context: Tensor) -> Tensor:
-        h = self.embed(token)
-        return _even(h if self.told is None else h + self.told(context)[:, None])
+        return _even(self._with_told(self.embed(token), context))
+
+    def _with_told(self, h: Tensor, context: Tensor) -> Tensor:
+        return h if self.told is None else h + self.told(context[:, : self.context])[:, None]
+
+    def _behind_places(self, h: Tensor, context: Tensor) -> Tensor:
+        return h if self.looks is None else torch.cat([self._seen_places(context), h], 1)
+
+    def _seen_places(self, context: Float[Tensor, "B C"]) -> Float[Tensor, "B M H"]:
+        assert self.looks is not None
+        seen: Tensor = self.looks(context[:, self.context :].unflatten(1, (self.places, -1)))
+        return _even(seen)
 
 
 def _heads_in(width: int) -> int:

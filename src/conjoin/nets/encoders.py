@@ -5,16 +5,21 @@ that say what is known; where nothing is known of a row the vector is the same f
 network can learn what it means. So every family can be conditioned on every kind of block.
 
     vector      indicators and piecewise linear codes of the columns (see ``Inputs``)
-    image       the mean over the picture of what two convolutions see
+    image       the mean over the picture of what two convolutions see; or what several see at each
+                of at most 8 times 8 places, with a vector for the place (A. Dosovitskiy et al.
+                (2021), An image is worth 16x16 words, equation 1), so that a network that attends
+                to them can tell what stands where
     sequence    the state of a recurrent network after the last known token (K. Cho et al. (2014),
                 Learning phrase representations using RNN encoder-decoder)
     points      a sum of a network over the points: neither order nor padding matters (M. Zaheer et
                 al. (2017), Deep sets, theorem 2)
 
-Shape letters: B rows, N positions, F outputs.
+Shape letters: B rows, N positions, F outputs, M places of pictures, G outputs of a place.
 """
 
 import abc
+import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,22 +29,32 @@ from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
 from conjoin.nets.inputs import Inputs
 
-__all__ = ["RecordEncoder"]
+__all__ = ["PLACE_WIDTH", "RecordEncoder"]
 
 OUTPUT_WIDTH = 32  # outputs of the encoder of a block that is no vector
+PLACE_WIDTH = 64  # outputs of each place of a picture
+MAX_PLACES_PER_SIDE = 8  # of a picture
 
 
 class RecordEncoder(nn.Module):
-    """(B, F) of records; F is ``size``, 0 where the space has no block."""
+    """(B, F) of records; F is ``size``, 0 where the space has no block. With ``by_place`` pictures
+    are told place by place: the last ``places`` times ``PLACE_WIDTH`` of F."""
 
-    def __init__(self, space: RecordSpace) -> None:
+    def __init__(self, space: RecordSpace, by_place: bool = False) -> None:
         super().__init__()
-        self.names = space.names
-        self.parts = nn.ModuleList(ENCODERS[block.layout](block) for block in space.blocks)
+        encoders = ENCODERS | (PLACE_ENCODERS if by_place else {})
+        blocks = sorted(space.blocks, key=lambda block: by_place and block.layout in PLACE_ENCODERS)
+        self.names = [block.name for block in blocks]
+        self.parts = nn.ModuleList(encoders[block.layout](block) for block in blocks)
 
     @property
     def size(self) -> int:
         return sum(int(part.size) for part in self.parts)  # type: ignore[arg-type, misc]
+
+    @property
+    def places(self) -> int:
+        """Of all pictures."""
+        return sum(part.places for part in self.parts if isinstance(part, PlaceEncoder))
 
     def start(self, record: Record) -> None:
         """Scales from the rows of the fit."""
@@ -106,13 +121,46 @@ class ImageEncoder(Learned):
         self.double()
 
     def inputs_of(self, event: Event) -> tuple[Tensor]:
-        known = event.mask.double()
-        level = event.value.double() / max(self.levels - 1, 1) - 0.5
-        return (torch.cat([known * level, known], 1),)
+        return _pixels(event, self.levels)
 
     def compute(self, pixels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B F"]:
         out: Tensor = self.net(pixels).mean((2, 3))
         return out
+
+
+class PlaceEncoder(Learned):
+    """Convolutions, every second of which halves the sides until at most 8 places a side are left;
+    each place with a vector of its own."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.levels = block.variables[0].cardinality
+        channels, *sides = block.shape
+        halvings = max(0, math.ceil(math.log2(max(sides) / MAX_PLACES_PER_SIDE)))
+        widths = [2 * channels, OUTPUT_WIDTH, *[PLACE_WIDTH] * halvings]
+        self.net = nn.Sequential()
+        for level, (before, after) in enumerate(pairwise(widths)):
+            self.net.append(nn.Conv2d(before, after, 3, stride=2 if level else 1, padding=1))
+            self.net.append(nn.GELU())
+        self.net.append(nn.Conv2d(widths[-1], PLACE_WIDTH, 3, padding=1))
+        self.places = math.prod(math.ceil(side / 2**halvings) for side in sides)
+        self.size = self.places * PLACE_WIDTH
+        self.place = nn.Parameter(0.3 * torch.randn(self.places, PLACE_WIDTH))
+        self.double()
+
+    def inputs_of(self, event: Event) -> tuple[Tensor]:
+        return _pixels(event, self.levels)
+
+    def compute(self, pixels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B F"]:
+        seen: Tensor = self.net(pixels).flatten(2).transpose(1, 2) + self.place
+        return seen.flatten(1)
+
+
+def _pixels(event: Event, levels: int) -> tuple[Float[Tensor, "B 2C H W"]]:
+    """Levels about 0, unknown ones grey; and which are known."""
+    known = event.mask.double()
+    level = event.value.double() / max(levels - 1, 1) - 0.5
+    return (torch.cat([known * level, known], 1),)
 
 
 class SequenceEncoder(Learned):
@@ -175,3 +223,4 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "sequence": SequenceEncoder,
     "points": PointsEncoder,
 }
+PLACE_ENCODERS: dict[str, type[nn.Module]] = {"image": PlaceEncoder}

@@ -6,7 +6,8 @@ C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2, 
 of ``conjoin.nets.decoder``, whose matrices are moved by Muon (``conjoin.training.muon``). After N
 tokens, the capacity, the end is certain: so all strings sum to one. Of a string whose beginning is
 known, log p is that of the beginning, and the rest is drawn token by token: both are exact. The
-context c is any record; a network learns what it means that nothing is known of it. In nats.
+context c is any record; a network learns what it means that nothing is known of it. A picture is
+told place by place, and each token attends to all of its places. In nats.
 
 With ``reading`` the same network also reads strings in both directions: some rows of each step
 teach it to tell hidden tokens, and columns of the context from the string
@@ -51,13 +52,14 @@ from conjoin.families.autoregressive.continuation import about_equally_long, con
 from conjoin.families.autoregressive.reading import HIDDEN_SHARE, Reading, Seen, shown
 from conjoin.families.diffusion.picture import withheld
 from conjoin.nets.decoder import Decoder
-from conjoin.nets.encoders import RecordEncoder
+from conjoin.nets.encoders import PLACE_WIDTH, RecordEncoder
 from conjoin.nets.precision import check_precision, computing_in, fastest
 from conjoin.nets.sequence import SequenceNet
 
 __all__ = ["Sequence", "SequenceDensity"]
 
 MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
+PLACE_SHARE = 4  # by which that is divided where places of pictures stand before the tokens
 MAX_LENGTH = 1 << 14  # tokens of a string that the network learns from
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
@@ -66,6 +68,7 @@ WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
 # width and layers, by millions of parameters without those of the tokens
 SIZES = {1: (128, 5), 8: (256, 10), 50: (512, 16)}
 NETWORKS = {"rotary": Decoder, "absolute": SequenceNet}
+PICTURES_TOLD = ("places", "mean")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,10 @@ class Sequence(Config):
     reading
         Share of the rows of a step that the network reads in both directions, to tell hidden tokens
         and the columns beside the string; the others teach it to write. 0: it only writes.
+    pictures
+        How a picture of the context is told: by "places", to which each token attends, or as the
+        "mean" over them, as by models that were saved by versions before it, and by the "absolute"
+        network always.
     """
 
     width: int = 64
@@ -116,6 +123,7 @@ class Sequence(Config):
     network: str = "rotary"
     precision: str = "auto"
     reading: float = 0.0
+    pictures: str = "places"
 
     implied: ClassVar[dict[str, Any]] = {
         "size": None,
@@ -123,8 +131,9 @@ class Sequence(Config):
         "network": "absolute",
         "precision": "float32",
         "reading": 0.0,
+        "pictures": "mean",
     }
-    unwritten: ClassVar[dict[str, Any]] = {"reading": 0.0}
+    unwritten: ClassVar[dict[str, Any]] = {"reading": 0.0, "pictures": "mean"}
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:
@@ -132,6 +141,9 @@ class Sequence(Config):
             raise ValueError(f"size must be one of {known} (millions) or None, got {self.size!r}.")
         if self.network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}.")
+        if self.pictures not in PICTURES_TOLD:
+            known = ", ".join(PICTURES_TOLD)
+            raise ValueError(f"pictures must be one of {known}, got {self.pictures!r}.")
         if not 0 <= self.reading < 1:
             raise ValueError(f"reading must be at least 0 and less than 1, got {self.reading!r}.")
         if self.reading and self.network != "rotary":
@@ -204,9 +216,12 @@ class SequenceDensity(Density):
         super().__init__(space, config, structure, context_space)
         self.tokens = space.variables[0].cardinality
         self.capacity = space.shape[0]
-        self.encoder = RecordEncoder(self.context_space)
+        by_place = config.pictures == "places" and config.network == "rotary"
+        self.encoder = RecordEncoder(self.context_space, by_place)
         width, blocks = config.shape
-        more = {"reads": True} if config.reading else {}
+        more: dict[str, Any] = {"reads": True} if config.reading else {}
+        if self.encoder.places:
+            more |= {"places": self.encoder.places, "place_width": PLACE_WIDTH}
         self.net: Any = NETWORKS[config.network](
             self.capacity, self.tokens, self.encoder.size, width, blocks, config.dropout, **more
         )
@@ -322,7 +337,8 @@ class SequenceDensity(Density):
             for part in slices(len(valid), max(1, MAX_TOKENS_AT_ONCE // places)):
                 yield torch.arange(len(valid))[part], places
             return
-        yield from about_equally_long(valid, MAX_TOKENS_AT_ONCE)
+        most = MAX_TOKENS_AT_ONCE // (PLACE_SHARE if self.encoder.places else 1)
+        yield from about_equally_long(valid, most)
 
     def _log_next(self, logits: Float[Tensor, "B T V1"]) -> Float[Tensor, "B T V1"]:
         """Normalised; at the capacity the end is certain."""
