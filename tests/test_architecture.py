@@ -54,6 +54,7 @@ FORBIDDEN = {
 # Defaults that the contract offers to whoever has something better to say.
 DEFAULTS = {
     "capabilities",
+    "draws",
     "recipe",
     "in_precision",
     "streamed",

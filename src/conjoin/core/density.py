@@ -219,6 +219,12 @@ class Density(nn.Module, abc.ABC):
     @abc.abstractmethod
     def capabilities(self) -> Capabilities: ...
 
+    @property
+    def draws(self) -> Status:
+        """What the rows of ``sample`` are worth: less than log p where settings ask for draws that
+        exaggerate what they are told."""
+        return status_of(self.capabilities.likelihood)
+
     # ------------------------------------------------------------------ hooks
 
     @abc.abstractmethod

@@ -43,6 +43,7 @@ True
 import abc
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -72,7 +73,7 @@ from conjoin.core import (
 )
 from conjoin.core.capabilities import status_of, worst
 from conjoin.core.random import draw_seed
-from conjoin.core.shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import resolve
 from conjoin.families.autoregressive.guidance import guided
 from conjoin.families.autoregressive.sequence import Sequence as Strings
@@ -94,6 +95,7 @@ MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
 TARGET_KNOTS = 9
+CAPTION_SHARE = 0.4  # of the rows of a step, of which captions are learned beside pictures
 # of pictures that are told in words: most of the noise in which they are laid out is learned from
 WORDED_PICTURES: Mapping[str, Any] = {"noise_centre": 0.9, "matrix_rate": 0.02}
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
@@ -173,7 +175,8 @@ class Multimodal(Config):
     def of(self, block: Block) -> Config:
         """The config of a block behind the columns."""
         if block.ragged:
-            return self.of_strings
+            strings = self.of_strings
+            return strings if self.precision is None else strings.in_precision(self.precision)
         return self.of_pictures.in_precision(self.precision or "auto")
 
     @property
@@ -357,6 +360,10 @@ class ColumnsAndBlocks(Density):
             mode="none" if able.mode == "none" else "approximate",
             typical=all(one.typical for one in each),
         )
+
+    @property
+    def draws(self) -> Status:
+        return worst(super().draws, *(self.density_of(part).draws for part in self.parts))
 
     # ------------------------------------------------------------------ the parts of a row
 
@@ -553,8 +560,20 @@ class ColumnsAndBlocks(Density):
         for part, noise in self._noises(generator):
             seen = behind.mask[:, part.cells].any(1)
             rows = (seen if seen.any() else ~seen).nonzero()[:, 0]  # with no cell the loss is zero
-            out = out.index_add(0, rows, self._losses_of(part, columns, behind, rows, noise))
+            some = self._learned_from(part, rows, noise)
+            losses = self._losses_of(part, columns, behind, some, noise)
+            out = out.index_add(0, some, losses * (len(rows) / len(some)))
         return out
+
+    def _learned_from(
+        self, part: Part, rows: Tensor, generator: torch.Generator | None
+    ) -> Int[Tensor, " b"]:
+        """Those of the rows that a part learns from: of captions a share, as they are learned in
+        far fewer steps than pictures."""
+        if not (self.config.strings_first and part.block.ragged):
+            return rows
+        kept = torch.randperm(len(rows), generator=generator or stream(0, "captions"))
+        return rows[kept[: math.ceil(CAPTION_SHARE * len(rows))].sort().values]
 
     def _losses_of(
         self,

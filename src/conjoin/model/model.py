@@ -151,7 +151,7 @@ class Model:
     def _status_of_codes(self) -> dict[str, Status]:
         """Of answers about the codes that the codec gives."""
         if self.target is None:
-            return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
+            return {"log_prob": trust(self.joint), "sample": self.joint.draws}
         if self.state.temperature is None:
             return self.pair.status
         # p(y | x) is the word of held-out rows, with which draws of x given y do not quite agree

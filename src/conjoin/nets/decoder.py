@@ -30,7 +30,7 @@ from conjoin.core.shapes import Float, Int
 from conjoin.nets.body import Body
 from conjoin.nets.decoder_steps import MAX_ROWS, Weights
 
-__all__ = ["Cache", "Decoder", "Hidden"]
+__all__ = ["Cache", "Decoder", "Hidden", "HiddenConvolution"]
 
 HEAD_WIDTH = 32  # of one head of attention
 EXPANSION = 4  # hidden units of a block for each unit of its width
@@ -47,6 +47,10 @@ class Hidden(nn.Linear):
             nn.init.zeros_(self.weight)
         else:
             nn.init.normal_(self.weight, std=0.5 * inputs**-0.5)
+
+
+class HiddenConvolution(nn.Conv2d):
+    """A convolution between hidden units, whose weights ``Muon`` moves as one matrix."""
 
 
 class _Store:
@@ -163,6 +167,16 @@ class Block(nn.Module):
         seen = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=rate, is_causal=there is None
         )
+        return self._behind(h, seen)
+
+    def among(self, h: Tensor, others: Tensor, there: Tensor) -> Tensor:
+        """(B, T, H) of positions in no order, which see each other and ``others`` (B, t, H), of
+        these those that are ``there`` (B, t)."""
+        still = h.new_ones(()), h.new_zeros(())
+        query, key, value = self._heads_of(torch.cat([h, others.to(h)], 1), *still)
+        mask = nn.functional.pad(there, (h.shape[1], 0), value=True)[:, None, None]
+        query = query[:, :, : h.shape[1]]
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self._behind(h, seen)
 
     def begin(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:

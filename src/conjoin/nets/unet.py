@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from conjoin.core.shapes import Float
 from conjoin.nets.conditioned import EMBEDDING_WIDTH, Conditioned
+from conjoin.nets.decoder import HiddenConvolution
 
 __all__ = ["ChannelNorm", "ResidualBlock", "Unet"]
 
@@ -51,8 +52,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, before: int, after: int, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Conv2d(before, after, 3, padding=1)
-        self.second = nn.Conv2d(after, after, 3, padding=1)
+        self.first = HiddenConvolution(before, after, 3, padding=1)
+        self.second = HiddenConvolution(after, after, 3, padding=1)
         self.norms = nn.ModuleList([ChannelNorm(before), ChannelNorm(after)])
         self.modulation = nn.Linear(EMBEDDING_WIDTH, 2 * after)
         self.drop = nn.Dropout(dropout)

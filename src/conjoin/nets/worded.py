@@ -1,15 +1,14 @@
-r"""A U-Net for pictures that are told in words: at its lowest level, the places of the picture and
-the words attend to each other.
+r"""A U-Net for pictures that are told in words: at its lowest level, the places of the picture
+attend to each other and to the words.
 
     w = transformer(whole, word_1, ..., word_n),   e' = e + W w_0
     h_0 = block(conv(unshuffle(x)), e'),   h_1 = block(down(h_0), e')
-    (p, w') = transformer((h_1 + position + W e', w)),   h_1 <- h_1 + W p
+    p = transformer(h_1 + position + W e'; w),   h_1 <- h_1 + W p
     u_0 = block([up(block(h_1, e')), h_0], e'),   out = shuffle(conv(u_0))
 
-Attention over both together as in P. Esser et al. (2024), Scaling rectified flow transformers for
-high-resolution image synthesis, section 4, with one set of weights for both; the transformer is
-that of ``conjoin.nets.decoder``, in both directions. The words are read by a transformer of their
-own, whose first position, of no word, sums them up (A. Nichol et al. (2022), GLIDE, section 3.1).
+Keys and values of words stand beside those of places, as in A. Nichol et al. (2022), GLIDE, section
+3.1; the transformer is that of ``conjoin.nets.decoder``, in both directions. The words are read by a transformer of their
+own, whose first position, of no word, sums them up.
 Where no word is told it stands alone, and so is the null caption (J. Ho and T. Salimans (2022),
 Classifier-free diffusion guidance). Blocks, norms and pixels in channels are those of
 ``conjoin.nets.unet``. Parameters stay float32.
@@ -39,7 +38,7 @@ UNKNOWN_WORD = -1.0  # among the conditioning numbers, in place of a word that i
 BASE_CHANNELS = 32
 BASE_WIDTH = 128
 HEAD_WIDTH = 32
-LAYERS = 3  # over places and words, where ``blocks`` is 1
+LAYERS = 3  # over places, where ``blocks`` is 1
 READING_LAYERS = 2  # over words alone
 LOWER = 2  # by which the sides of the lower level are smaller
 POSITION_SCALE = 0.3  # of the vectors of places and words, as they begin
@@ -64,12 +63,16 @@ class _Reader(nn.Module):
         there = (ended == 0) & (word >= 0).cummin(1).values
         there = nn.functional.pad(there, (1, 0), value=True)
         whole = self.whole.expand(len(word), 1, -1)
-        h = _even(torch.cat([whole, self.embed(word.clamp_min(0))], 1) + self.position)
-        return _even(_through(self.blocks, h, there)), there
+        position = self.position[: there.shape[1]]
+        h = _even(torch.cat([whole, self.embed(word.clamp_min(0))], 1) + position)
+        still = h.new_ones(()), h.new_zeros(())
+        for block in self.blocks:
+            h = block(h, *still, there)
+        return _even(h), there
 
 
 class Worded(Conditioned):
-    """``size`` scales channels and width; there are three layers over places and words for each of
+    """``size`` scales channels and width; there are three layers over places for each of
     ``blocks``. The last N of the conditioning numbers are codes of words, of which the last one is
     the end; ``words``: N and how many words there are beside the end."""
 
@@ -85,6 +88,7 @@ class Worded(Conditioned):
         shown: int | None = None,
     ) -> None:
         super().__init__(0, told)
+        self.is_told = True
         side = max(sides)
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
         self.sides = sides
@@ -138,6 +142,9 @@ class Worded(Conditioned):
             word = torch.full((len(x), self.positions), UNKNOWN_WORD)
         else:
             word = code[:, self.hears :]
+        if self.training:  # the longest of the step; answers must not depend on their batch
+            there = (word >= 0) & (word < self.reader.end)
+            word = word[:, : int(there.sum(1).max()) + 1]
         out: tuple[Tensor, Tensor] = self.reader(word.long())
         return out
 
@@ -154,21 +161,11 @@ class Worded(Conditioned):
         fine = self.before(h, embedding)
         coarse = self.lower(self.down(nn.functional.pixel_unshuffle(fine, LOWER)), embedding)
         at = self.position + self.noise_of_places(embedding)[:, None]
-        places = coarse.permute(0, 2, 3, 1).flatten(1, 2) + at
-        seen = nn.functional.pad(there, (places.shape[1], 0), value=True)
-        both = _through(self.blocks, torch.cat([_even(places), word.to(places)], 1), seen)
-        more = self.back(_even(both[:, : places.shape[1]])).unflatten(1, coarse.shape[2:])
+        places = _even(coarse.permute(0, 2, 3, 1).flatten(1, 2) + at)
+        for block in self.blocks:
+            places = block.among(places, word, there)
+        more = self.back(_even(places)).unflatten(1, coarse.shape[2:])
         return fine, coarse + more.permute(0, 3, 1, 2), embedding
-
-
-def _through(
-    blocks: nn.ModuleList, h: Float[Tensor, "B T D"], there: Bool[Tensor, "B T"]
-) -> Float[Tensor, "B T D"]:
-    """Positions are told by vectors that are added, so none is turned."""
-    still = h.new_ones(()), h.new_zeros(())
-    for block in blocks:
-        h = block(h, *still, there)
-    return h
 
 
 def _even(h: Tensor) -> Tensor:

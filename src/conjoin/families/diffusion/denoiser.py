@@ -97,6 +97,11 @@ class Denoiser(nn.Module):
             self.gaussian.start(self.pictures(value), code, self.least**2 / 3)
 
     @property
+    def tells(self) -> bool:
+        """Whether the network is told anything beside the picture."""
+        return self.net.is_told
+
+    @property
     def least(self) -> float:
         """The smallest s."""
         return self.least_levels / float(self.scale)

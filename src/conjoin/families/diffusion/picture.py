@@ -43,6 +43,7 @@ from conjoin.core import (
     Likelihood,
     Recipe,
     Space,
+    Status,
     seeded,
     stream,
 )
@@ -327,6 +328,12 @@ class PictureDensity(Density):
             unfolds=True,
             distils=True,
         )
+
+    @property
+    def draws(self) -> Status:
+        """Guided ones are no draws of p."""
+        guided = self.core.tells and self.config.guidance != 0
+        return Status.APPROXIMATE if guided else super().draws
 
     def _code(self, context: Event | None) -> Tensor | None:
         """(B,) classes as the network knows them: those that are missing are one more. (B, T) of
