@@ -160,9 +160,7 @@ def test_a_caption_attends_to_places_as_it_is_stepped():
     context = Record(picture=Event(pixels))
     config = Sequence(width=8, blocks=2)
     density = stirred(
-        SequenceDensity.build(
-            WORDS, config, words, stream(0), context=context, context_space=space
-        )
+        SequenceDensity.build(WORDS, config, words, stream(0), context=context, context_space=space)
     )
     with torch.no_grad():
         state = density._begin(5, space.check(context, 5))

@@ -18,7 +18,7 @@ from conjoin.cli.output import stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.files import Found, is_pictures, parts_of, read_pictures
-from conjoin.codecs.image.pictures import pictures_in
+from conjoin.codecs.image.pictures import pictures_in, stacked
 from conjoin.codecs.image.rows import PictureRows
 from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, range_of, size_of
 from conjoin.codecs.kinds import other_columns
@@ -302,8 +302,7 @@ def sheet_of(table: pd.DataFrame, out: str) -> pd.DataFrame:
     """The pictures of a table's only column of pictures, written on one sheet; the other
     columns."""
     name = next(name for name in table if any(pictures_in(table[name])))
-    cells = [cell for cell in pictures_in(table[name]) if cell is not None]
-    write_sheet(np.stack([np.asarray(cell.pixels) for cell in cells]), out)
+    write_sheet(stacked(pictures_in(table[name])), out)
     return table.drop(columns=name)
 
 

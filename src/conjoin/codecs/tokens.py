@@ -2,11 +2,11 @@
 a fit.
 
 Characters, words and bytes are one way of writing a string, so that log p of the codes is that of
-the string. Merged bytes (P. Gage (1994), A new algorithm for data compression; R. Sennrich, B. Haddow
-and A. Birch (2016), Neural machine translation of rare words with subword units) can write it in
-several ways, of which one is asked about: its log p is a lower bound. Every byte is a token of its
-own too, so that there is no string that can't be written. A pretrained language model brings its
-own tokens along.
+the string. Merged bytes (P. Gage (1994), A new algorithm for data compression; R. Sennrich, B.
+Haddow and A. Birch (2016), Neural machine translation of rare words with subword units) can write
+it in several ways, of which one is asked about: its log p is a lower bound. Every byte is a token
+of its own too, so that there is no string that can't be written. A pretrained language model brings
+its own tokens along.
 """
 
 import abc

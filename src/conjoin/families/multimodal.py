@@ -95,7 +95,7 @@ MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
 TARGET_KNOTS = 9
-CAPTION_SHARE = 0.4  # of the rows of a step, of which captions are learned beside pictures
+CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned beside pictures
 # of pictures that are told in words: most of the noise in which they are laid out is learned from
 WORDED_PICTURES: Mapping[str, Any] = {"noise_centre": 0.9, "matrix_rate": 0.02}
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
@@ -599,7 +599,7 @@ class ColumnsAndBlocks(Density):
         """The rows with random blocks before ``part`` hidden, so that the density learns what to
         answer where they are missing."""
         before = self._before(part)
-        if not before:
+        if not before or self.config.strings_first:  # then both densities do so themselves
             return behind
         gone = withheld(torch.Size((behind.rows, len(before))), generator)
         mask = behind.mask.clone()

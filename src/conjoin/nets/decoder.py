@@ -11,8 +11,10 @@ Squared relu: D. So et al. (2021), Primer. W_o, W_d and W_r start at zero, so ea
 the identity and all tokens alike.
 
 Keys and values of earlier positions are kept in place, so that one more token costs one position.
-Where the context has places (of a picture), they stand as positions before the start, so that each
-token attends to them.
+Where the context has places (of a picture), their keys and values stand before those of the start,
+so that each token attends to them (K. Xu et al. (2015), Show, attend and tell, section 3.1); their
+mean and their maximum are told beside the context, as what is anywhere is learned sooner than where
+to look for it.
 
 Shape letters: B rows, T positions, M places, C of the context, H width, N heads, V tokens, L
 blocks.
@@ -157,34 +159,45 @@ class Block(nn.Module):
         self.down = Hidden(EXPANSION * width, width, zero=True)
 
     def forward(
-        self, h: Tensor, cosine: Tensor, sine: Tensor, there: Tensor | None = None
+        self,
+        h: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        there: Tensor | None = None,
+        others: Tensor | None = None,
     ) -> Tensor:
         """Each position sees those before it; where ``there`` (B, T) says which positions there
-        are, it sees all of these."""
+        are, it sees all of these. ``others`` (B, M, H) are seen by all, and see nothing."""
         query, key, value = self._heads_of(h, cosine, sine)
         rate = self.dropout if self.training else 0.0
         mask = None if there is None else there[:, None, None]
+        if others is not None:
+            more = self.seen(others)
+            key, value = (torch.cat(pair, 2) for pair in zip(more, (key, value), strict=True))
+            if mask is None:
+                mask = torch.ones(h.shape[1], h.shape[1], dtype=torch.bool).tril()
+            mask = nn.functional.pad(mask, (others.shape[1], 0), value=True)
         seen = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=rate, is_causal=there is None
+            query, key, value, attn_mask=mask, dropout_p=rate, is_causal=mask is None
         )
         return self._behind(h, seen)
 
     def among(self, h: Tensor, others: Tensor, there: Tensor) -> Tensor:
         """(B, T, H) of positions in no order, which see each other and ``others`` (B, t, H), of
         these those that are ``there`` (B, t)."""
-        still = h.new_ones(()), h.new_zeros(())
-        query, key, value = self._heads_of(torch.cat([h, others.to(h)], 1), *still)
+        query, *own = self._heads_of(h, h.new_ones(()), h.new_zeros(()))
+        more = self.seen(others.to(h))
+        key, value = (torch.cat(pair, 2) for pair in zip(own, more, strict=True))
         mask = nn.functional.pad(there, (h.shape[1], 0), value=True)[:, None, None]
-        query = query[:, :, : h.shape[1]]
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self._behind(h, seen)
 
-    def begin(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:
-        """(B, M, H) of the first positions, which the cache keeps."""
-        query, key, value = self._heads_of(h, cosine, sine)
-        cache.write(block, key, value)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self._behind(h, seen)
+    def seen(self, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, N, M, H / N) of what stands in no order."""
+        weight = self.qkv.weight[len(self.qkv.weight) // 3 :]
+        each = nn.functional.linear(_even(others), weight)
+        key, value = each.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return _even(key), value
 
     def step(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:
         """(B, 1, H) of the next position."""
@@ -230,12 +243,13 @@ class Decoder(Body):
         self.context = context - places * place_width  # numbers that are added to each token
         heads = _heads_in(width)
         self.embed = nn.Embedding(tokens + 1, width)  # the last one: the start
-        self.told = nn.Linear(self.context, width, bias=False) if self.context else None
+        told = self.context + (2 * place_width if places else 0)
+        self.told = nn.Linear(told, width, bias=False) if told else None
         self.looks = nn.Linear(place_width, width, bias=False) if places else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
         self.last = nn.Linear(width, tokens + 1, bias=False)
         nn.init.zeros_(self.last.weight)
-        self.positions = places + positions + (2 if reads else 1)
+        self.positions = positions + (2 if reads else 1)
         self.shape = (blocks, heads, width // heads)
         # before a string that is read, in place of a hidden token, behind a whole string
         self.marks = nn.Embedding(3, width) if reads else None
@@ -288,12 +302,12 @@ class Decoder(Body):
         behind = whole[:, None] & (places == there.sum(1, keepdim=True))
         h = torch.where(behind[..., None], end, h)
         there = there | behind
-        h = self._behind_places(_even(self._with_told(h, context)), context)
-        seen = nn.functional.pad(there, (self.places, 0), value=True)
+        h = _even(self._with_told(h, context))
+        places = self._seen_places(context)
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
-            h = block(h, cosine, sine, seen)
-        h = _even(h[:, self.places :])
+            h = block(h, cosine, sine, there, places)
+        h = _even(h)
         share = there.to(h) / there.sum(1, keepdim=True)
         mean = (h * share[..., None]).sum(1)
         return mean.double(), self.last(h[:, 1:-1]).double()
@@ -315,22 +329,22 @@ class Decoder(Body):
         if self._by_arrays(context):
             weights = cache.weights or Weights.of(self, cosine, sine)
             kept = (cache.store.keys.numpy(), cache.store.values.numpy())
-            told = context[:, : self.context].numpy()
-            found = weights.logits(last.numpy(), told, *kept, place)
+            told = self._told_in(context).numpy()
+            found = weights.logits(last.numpy(), told, *kept, place, self.places)
             return torch.from_numpy(found).double(), cache.after(weights)
         h = self._inputs(last[:, None], context)
         for index, block in enumerate(self.blocks):
-            h = block.step(h, cosine[place], sine[place], cache, index)  # type: ignore[operator]
+            turns = cosine[place - self.places], sine[place - self.places]
+            h = block.step(h, *turns, cache, index)  # type: ignore[operator]
         return self.last(_even(h))[:, 0].double(), cache.after()
 
     def _begin(self, context: Tensor, cache: Cache) -> Cache:
         """The cache behind the places."""
         if not self.places:
             return cache
-        h = self._seen_places(context)
-        cosine, sine = (part[: self.places] for part in self._turns_of(context))
+        places = self._seen_places(context)
         for index, block in enumerate(self.blocks):
-            h = block.begin(h, cosine, sine, cache, index)  # type: ignore[operator]
+            cache.write(index, *block.seen(places))  # type: ignore[operator]
         return cache.after(places=self.places)
 
     def single(self) -> Self:
@@ -351,11 +365,11 @@ class Decoder(Body):
     def _hidden(self, token: Tensor, context: Tensor) -> Tensor:
         start = torch.full((len(token), 1), self.tokens)
         h = self._inputs(torch.cat([start, token], 1), context)
-        h = self._behind_places(h, context)
+        places = self._seen_places(context)
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
-            h = block(h, cosine, sine)
-        return _even(h[:, self.places :])
+            h = block(h, cosine, sine, None, places)
+        return _even(h)
 
     def _turns_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the angles of each position."""
@@ -369,15 +383,20 @@ class Decoder(Body):
         return _even(self._with_told(self.embed(token), context))
 
     def _with_told(self, h: Tensor, context: Tensor) -> Tensor:
-        return h if self.told is None else h + self.told(context[:, : self.context])[:, None]
+        return h if self.told is None else h + self.told(self._told_in(context))[:, None]
 
-    def _behind_places(self, h: Tensor, context: Tensor) -> Tensor:
-        return h if self.looks is None else torch.cat([self._seen_places(context), h], 1)
+    def _told_in(self, context: Float[Tensor, "B C"]) -> Float[Tensor, "B T"]:
+        """The numbers that are added to each token."""
+        if not self.places:
+            return context
+        seen = context[:, self.context :].unflatten(1, (self.places, -1))
+        return torch.cat([context[:, : self.context], seen.mean(1), seen.amax(1)], 1)
 
-    def _seen_places(self, context: Float[Tensor, "B C"]) -> Float[Tensor, "B M H"]:
-        assert self.looks is not None
-        seen: Tensor = self.looks(context[:, self.context :].unflatten(1, (self.places, -1)))
-        return _even(seen)
+    def _seen_places(self, context: Float[Tensor, "B C"]) -> Any:
+        """(B, M, H), or None where there is none."""
+        if self.looks is None:
+            return None
+        return self.looks(context[:, self.context :].unflatten(1, (self.places, -1)))
 
 
 def _heads_in(width: int) -> int:

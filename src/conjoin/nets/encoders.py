@@ -19,7 +19,6 @@ Shape letters: B rows, N positions, F outputs, M places of pictures, G outputs o
 
 import abc
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,9 @@ from torch import Tensor, nn
 from conjoin.core import Block, Event, Record, RecordSpace
 from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
+from conjoin.nets.decoder import HiddenConvolution
 from conjoin.nets.inputs import Inputs
+from conjoin.nets.unet import ChannelNorm
 
 __all__ = ["PLACE_WIDTH", "RecordEncoder"]
 
@@ -129,20 +130,24 @@ class ImageEncoder(Learned):
 
 
 class PlaceEncoder(Learned):
-    """Convolutions, every second of which halves the sides until at most 8 places a side are left;
-    each place with a vector of its own."""
+    """Convolutions, which halve the sides until at most 8 places a side are left; each place with a
+    vector of its own."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.levels = block.variables[0].cardinality
         channels, *sides = block.shape
         halvings = max(0, math.ceil(math.log2(max(sides) / MAX_PLACES_PER_SIDE)))
-        widths = [2 * channels, OUTPUT_WIDTH, *[PLACE_WIDTH] * halvings]
         self.net = nn.Sequential()
-        for level, (before, after) in enumerate(pairwise(widths)):
-            self.net.append(nn.Conv2d(before, after, 3, stride=2 if level else 1, padding=1))
-            self.net.append(nn.GELU())
-        self.net.append(nn.Conv2d(widths[-1], PLACE_WIDTH, 3, padding=1))
+        before = 2 * channels
+        for left in reversed(range(halvings)):
+            after = OUTPUT_WIDTH if left else PLACE_WIDTH
+            self.net.append(nn.Conv2d(before, after, 5, stride=2, padding=2))
+            self.net.append(_Residual(after))
+            before = after
+        if not halvings:
+            self.net.append(nn.Conv2d(before, PLACE_WIDTH, 3, padding=1))
+        self.net.extend([_Residual(PLACE_WIDTH), ChannelNorm(PLACE_WIDTH)])
         self.places = math.prod(math.ceil(side / 2**halvings) for side in sides)
         self.size = self.places * PLACE_WIDTH
         self.place = nn.Parameter(0.3 * torch.randn(self.places, PLACE_WIDTH))
@@ -154,6 +159,22 @@ class PlaceEncoder(Learned):
     def compute(self, pixels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B F"]:
         seen: Tensor = self.net(pixels).flatten(2).transpose(1, 2) + self.place
         return seen.flatten(1)
+
+
+class _Residual(nn.Module):
+    """h + conv(gelu(norm(conv(gelu(norm(h))))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential()
+        for _ in range(2):
+            convolution = HiddenConvolution(width, width, 3, padding=1)
+            self.net.extend([ChannelNorm(width), nn.GELU(), convolution])
+        nn.init.zeros_(convolution.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = h + self.net(h)
+        return out
 
 
 def _pixels(event: Event, levels: int) -> tuple[Float[Tensor, "B 2C H W"]]:

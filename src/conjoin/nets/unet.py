@@ -108,7 +108,8 @@ class Unet(Conditioned):
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(
             nn.ModuleList(
-                ResidualBlock(width * (2 if index == 0 else 1), width, dropout) for index in range(blocks)
+                ResidualBlock(width * (2 if index == 0 else 1), width, dropout)
+                for index in range(blocks)
             )
             for width in widths[:-1]
         )

@@ -7,11 +7,11 @@ attend to each other and to the words.
     u_0 = block([up(block(h_1, e')), h_0], e'),   out = shuffle(conv(u_0))
 
 Keys and values of words stand beside those of places, as in A. Nichol et al. (2022), GLIDE, section
-3.1; the transformer is that of ``conjoin.nets.decoder``, in both directions. The words are read by a transformer of their
-own, whose first position, of no word, sums them up.
-Where no word is told it stands alone, and so is the null caption (J. Ho and T. Salimans (2022),
-Classifier-free diffusion guidance). Blocks, norms and pixels in channels are those of
-``conjoin.nets.unet``. Parameters stay float32.
+3.1; the transformer is that of ``conjoin.nets.decoder``, in both directions. The words are read by
+a transformer of their own, whose first position, of no word, sums them up. Where no word is told it
+stands alone, and so is the null caption (J. Ho and T. Salimans (2022), Classifier-free diffusion
+guidance). Blocks, norms and pixels in channels are those of ``conjoin.nets.unet``. Parameters stay
+float32.
 
 Shape letters: B rows, C channels, H and W sides, T conditioning numbers, N words, M places, D
 width, E embedding.
@@ -163,7 +163,7 @@ class Worded(Conditioned):
         at = self.position + self.noise_of_places(embedding)[:, None]
         places = _even(coarse.permute(0, 2, 3, 1).flatten(1, 2) + at)
         for block in self.blocks:
-            places = block.among(places, word, there)
+            places = block.among(places, word, there)  # type: ignore[operator]
         more = self.back(_even(places)).unflatten(1, coarse.shape[2:])
         return fine, coarse + more.permute(0, 3, 1, 2), embedding
 

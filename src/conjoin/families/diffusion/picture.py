@@ -421,9 +421,7 @@ class PictureDensity(Density):
         if self.student is not None:
             return self.student.loss(self.core, pictures, self._code(context), noise).double()
         code = self._code(
-            context
-            if context is None or self.inputs is None
-            else self._partly_told(context, noise)
+            context if context is None or self.inputs is None else self._partly_told(context, noise)
         )
         with seeded(noise):
             return self.core.loss(pictures, mask, code, noise).double()
