@@ -20,9 +20,11 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import torch
 
 from conjoin import JointDensity, load
-from conjoin.codecs.image.pictures import Picture
+from conjoin.codecs.image.pictures import pictures_in, stacked
+from conjoin.core import stream
 from conjoin.datasets import draw_scenes
 from conjoin.datasets.scenes import COLOURS, judge_scene
 from conjoin.families.multimodal import Multimodal
@@ -40,11 +42,6 @@ def table(pictures, captions):
         frame[PICTURE] = None
     frame[CAPTION] = pd.Series(captions, dtype=object) if captions is not None else None
     return frame
-
-
-def pixels(cells):
-    """(n, S, S, 3) of the cells of a column."""
-    return np.stack([each.pixels if isinstance(each, Picture) else each for each in cells])
 
 
 def fitted(rows, seconds, seed):
@@ -69,8 +66,8 @@ def judged(pictures, scenes):
 
 def drawn(model, prompts):
     """A picture for each prompt."""
-    found = model.impute(table(None, prompts), n_draws=1, random_state=0)
-    return pixels(found[PICTURE])
+    found = model.impute(table(None, prompts), n_draws=1, random_state=0)[0]
+    return stacked(pictures_in(found[PICTURE]))
 
 
 def told(model, pictures):
@@ -137,11 +134,7 @@ def inpainted(model, n):
     event = rows.event
     side = every.pictures.shape[1]
     cell = np.arange(event.value.shape[1])
-    import torch
-
     covered = torch.as_tensor((cell < 3 * side * side) & (cell % side < side // 2))
-    from conjoin.core import stream
-
     with torch.no_grad():
         out = model.model_.joint.sample_conditional(event.hide(covered), generator=stream(0))
     kept = bool((out.value[:, ~covered] == event.value[:, ~covered]).all())

@@ -97,7 +97,13 @@ MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 TARGET_KNOTS = 9
 CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned beside pictures
 # of pictures that are told in words: most of the noise in which they are laid out is learned from
-WORDED_PICTURES: Mapping[str, Any] = {"noise_centre": 0.9, "matrix_rate": 0.02}
+WORDED_PICTURES: Mapping[str, Any] = {
+    "noise_centre": 0.9,
+    "matrix_rate": 0.02,
+    "batch": 48,
+    "dropout": 0.0,
+}
+CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
 
@@ -191,7 +197,8 @@ class Multimodal(Config):
         pictures = {"axes": PictureDiffusion.axes, **(self.pictures or {})}
         if first:
             pictures = {**WORDED_PICTURES, **pictures}
-        strings = {"network": Strings.network, **(self.strings or {})}
+        own = {"network": Strings.network, **(CAPTIONS if first else {})}
+        strings = {**own, **(self.strings or {})}
         if False in ragged:
             strings = {"pictures": Strings.pictures, **strings}
         return dataclasses.replace(
