@@ -5,9 +5,9 @@
 A model of a table of pictures and captions alone (``conjoin.datasets.draw_scenes``, 32 x 32) is
 fitted, or taken from a folder. *drawn*: pictures for prompts whose pairs of colour and shape the
 fit has seen, and for prompts with pairs that it has not, read by ``judge_scene``. *told*: captions
-of real pictures, true where the judge finds all of them in the picture. Every figure stands between a
-ceiling (real pictures; the caption itself) and a floor (the same captions, shuffled). *agrees*: the
-model's caption of its own drawing is the prompt. *inpainted*: the left half of a scene of two
+of real pictures, true where the judge finds all of them in the picture. Every figure stands between
+a ceiling (real pictures with their captions) and a floor (the same captions, shuffled). *agrees*:
+the model's caption of its own drawing is the prompt. *inpainted*: the left half of a scene of two
 things side by side covered, the caption known. *changed*: the prompt with one colour changed, drawn
 from the same noise. *unfamiliar*: what ``decide`` says of other pictures with captions of scenes,
 at 5 % false alarms. Seconds are of the CPU.

@@ -276,3 +276,22 @@ def test_guided_draws_are_told_to_be_no_draws_of_p():
             model = conjoin.JointDensity(family=family, random_state=0).fit(frame)
         found[guidance] = model.status_["sample"]
     assert found == {0.0: "lower bound", 2.0: "approximate"}
+
+
+def test_the_demo_writes_its_page(monkeypatch, capsys, tmp_path):
+    from conjoin.demos import pictures as demo
+
+    tiny = Multimodal(
+        pictures={"size": 0.25, "steps": 2, "axes": 4, "points": 2, "sampling_steps": 3},
+        strings={"width": 8, "blocks": 1, "steps": 2},
+    )
+    monkeypatch.setattr(demo, "FAMILY", tiny)
+    monkeypatch.setattr(demo, "ASKED", 3)
+    monkeypatch.setattr(demo, "show", lambda page: None)
+    assert demo.main(["--out", str(tmp_path / "out"), "--rows", "60", "--seconds", "60"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count('alt="a drawing"') == 6
+    assert "as asked" in page
+    said = capsys.readouterr().out
+    assert "of 3 drawings" in said
+    assert "Captions of 3 real pictures" in said

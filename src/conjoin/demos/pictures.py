@@ -22,15 +22,18 @@ import pandas as pd
 from conjoin.codecs.image.pictures import pictures_in, stacked
 from conjoin.datasets import draw_scenes, judge_scene
 from conjoin.demos.images import show
+from conjoin.families.multimodal import Multimodal
 
 __all__ = ["cases", "fitted", "main", "scenes_of", "sentences", "table"]
 
 SEED = 0
 SECONDS = 270.0
 ROWS = 6000
+FAMILY: Any = Multimodal()
 PATTERNS = ("one", "several")  # what minutes are enough for
 ASKED = 40  # prompts, of each kind
 SHOWN = 8  # of them on the page, of each kind
+TYPES = {"caption": {"type": "text", "format": "words"}}
 ZOOM = 3  # pixels of the page for one of a picture
 INTERRUPTED = 130
 
@@ -64,7 +67,9 @@ def fitted(rows: int, folder: Path, seconds: float) -> Any:
     if saved.exists():
         return conjoin.load(saved)
     scenes = scenes_of(rows, SEED)
-    model = conjoin.JointDensity(max_time=seconds, random_state=SEED, verbose=True)
+    model = conjoin.JointDensity(
+        family=FAMILY, max_time=seconds, random_state=SEED, types=TYPES, verbose=True
+    )
     try:
         data = table(scenes.pictures, scenes.captions)
         model.fit(data, checkpoint=checkpoint, resume=True)
@@ -135,7 +140,8 @@ def _on_page(found: pd.DataFrame) -> pd.DataFrame:
 
     page = found.head(SHOWN)
     judge = page["wrong"].map(lambda wrong: f"not as asked: {wrong}" if wrong else "as asked")
-    return page.assign(drawn=page["drawn"].map(shown), judge=judge).drop(columns="wrong")
+    drawn = pd.Series([shown(picture) for picture in page["drawn"]], page.index, dtype=object)
+    return page.assign(drawn=drawn, judge=judge).drop(columns="wrong")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
