@@ -37,7 +37,15 @@ def fitted(table):
     with pytest.warns(ColumnWarning, match="'caption' holds free text beside pictures and is mod"):
         return conjoin.JointDensity(
             family=Multimodal(
-                pictures={"size": 0.25, "steps": 150, "batch": 32, "axes": 8},
+                # rates at which 150 steps are enough for colours all over
+                pictures={
+                    "size": 0.25,
+                    "steps": 150,
+                    "batch": 32,
+                    "axes": 8,
+                    "rate": 2e-3,
+                    "matrix_rate": 0.02,
+                },
                 strings={"width": 32, "blocks": 1, "steps": 150},
             ),
             random_state=0,

@@ -137,7 +137,8 @@ def test_a_word_is_learned_by_the_picture_and_by_the_caption():
     pixels = (3 * word[:, None, None, None]).expand(-1, 3, 8, 8).to(torch.uint8)
     words = Event(word[:, None].expand(-1, 3))
     data = FLAT.join(Record(picture=Event(pixels), words=words))
-    pictures = {"size": 0.25, "batch": 32, "dropout": 0.0, "axes": 4, "sampling_steps": 8}
+    rates = {"rate": 2e-3, "matrix_rate": 0.02}  # few steps are enough with these
+    pictures = {"size": 0.25, "batch": 32, "axes": 4, "sampling_steps": 8, **rates}
     config = Multimodal(
         pictures=pictures, strings={"width": 16, "blocks": 1}, precision="float32"
     ).suited(FLAT.space)
