@@ -223,6 +223,11 @@ def demo_images(*arguments):
     return run("-m", "conjoin.demos.images", *arguments)
 
 
+def demo_pictures(*arguments):
+    """train a joint model of pictures and captions in minutes, and show what it draws and says"""
+    return run("-m", "conjoin.demos.pictures", *arguments)
+
+
 def demo_molecules(*arguments):
     """fit a joint model of molecules and a property, and show new ones of a wanted value"""
     return run("-m", "conjoin.demos.molecules", *arguments)
@@ -305,6 +310,7 @@ VERBS = {
         setup,
         demo,
         demo_images,
+        demo_pictures,
         demo_molecules,
         test,
         test_slow,

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import conjoin
+from conjoin.cli import run
 from conjoin.codecs.composite import CompositeCodec
 from conjoin.core.warnings import ColumnWarning
 from conjoin.datasets import draw_scenes
@@ -36,7 +37,15 @@ def fitted(table):
     with pytest.warns(ColumnWarning, match="'caption' holds free text beside pictures and is mod"):
         return conjoin.JointDensity(
             family=Multimodal(
-                pictures={"size": 0.25, "steps": 150, "batch": 32, "axes": 8},
+                # rates at which 150 steps are enough for colours all over
+                pictures={
+                    "size": 0.25,
+                    "steps": 150,
+                    "batch": 32,
+                    "axes": 8,
+                    "rate": 2e-3,
+                    "matrix_rate": 0.02,
+                },
                 strings={"width": 32, "blocks": 1, "steps": 150},
             ),
             random_state=0,
@@ -92,3 +101,23 @@ def test_pictures_of_a_file_alone_are_still_refused(tmp_path):
     frame = pd.DataFrame({"picture": [str(tmp_path / f"{place}.png") for place in range(3)]})
     with pytest.raises(ValueError, match="There is no column beside 'picture'"):
         conjoin.JointDensity().fit(frame)
+
+
+def test_pictures_are_drawn_from_a_caption_onto_one_sheet(fitted, tmp_path, capsys):
+    saved = str(fitted.save(tmp_path / "model"))
+    out = str(tmp_path / "sheet.png")
+    asked = ["sample", saved, "--given", "caption=red wall and sea", "-n", "4", "-o", out]
+    assert run([*asked, "--seed", "0"]) == 0
+    assert capsys.readouterr().err.count("red wall and sea") == 4
+    sheet = np.asarray(Image.open(out)).astype(int)
+    assert sheet.shape[:2] == (130, 130)  # two by two of 64, and what is between
+    assert np.mean(sheet[..., 0] > sheet[..., 2] + 50) > 0.5  # red
+    assert run([*asked[:3], "caption=pink wall and sea", "-o", out, "--force"]) == 2
+    assert "pink" in capsys.readouterr().err
+
+
+def test_a_sheet_is_of_one_column_of_pictures(table, tmp_path, capsys):
+    plain = conjoin.JointDensity(family="mixture").fit(pd.DataFrame({"x": np.arange(50.0)}))
+    saved = str(plain.save(tmp_path / "plain"))
+    assert run(["sample", saved, "-o", str(tmp_path / "sheet.png")]) == 2
+    assert "0 columns of pictures" in capsys.readouterr().err

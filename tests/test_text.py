@@ -57,7 +57,8 @@ def test_half_a_code_point_is_read_as_the_replacement_character():
 
 @pytest.mark.parametrize("form", ["letters", "tokens many", "tokens 10", "bytes 3"])
 def test_what_text_may_be_made_of_is_told(form):
-    with pytest.raises(ValueError, match="'characters', 'bytes', 'tokens', or 'tokens N' with N"):
+    choices = "'characters', 'words', 'bytes', 'tokens', or 'tokens N' with N"
+    with pytest.raises(ValueError, match=choices):
         codec_for(STRINGS, types=as_text(form))
 
 

@@ -23,6 +23,7 @@ from conjoin.cli.words import given_of, labels_of, range_of, some_names
 __all__ = ["counterfactual", "impute", "sample"]
 
 MAX_SEED = 1_000_000  # of seeds that are drawn: short enough to be typed
+SHEET = ".png"
 REPLACED = "in place of"  # the column of cells that could not be read
 
 
@@ -98,6 +99,9 @@ def sample(
     if drawn is not None:
         y_column = drawn if out is None else target.write(drawn)
         X = X.assign(**{str(target.name): y_column})
+    if out is not None and out.endswith(SHEET):
+        _write_sheet(X, out, voice)
+        return
     table = _placed(X, out)
     if even and out != "-":
         voice.note(f"status: {X.attrs['status']}.")
@@ -144,11 +148,26 @@ def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:
 
 
 def _claim_table(codec: Any, out: str | None, force: bool) -> None:
-    """An error where a table, or the pictures beside it, could not be written in the end."""
-    from conjoin.cli.pictures import claim_beside
+    """An error where a table, or its pictures, beside it or on a sheet, could not be written in the
+    end."""
+    from conjoin.cli.pictures import claim_beside, claims_sheet
 
+    if claims_sheet(codec, out):
+        claim(out, force, (SHEET,))
+        return
     claim(out, force)
     claim_beside(codec, out, force)
+
+
+def _write_sheet(table: Any, out: str, voice: Voice) -> None:
+    """The pictures of a table on one sheet, and what stands beside each."""
+    from conjoin.cli.pictures import sheet_of
+
+    rest = sheet_of(table, out)
+    for row, words in enumerate(rest.astype(str).agg("; ".join, axis=1), 1):
+        voice.note(f"{row}: {words}")
+    voice.path(f"{len(table):,} pictures lie in {out}.")
+    voice.json({"rows": rest.to_dict("records"), "out": out})
 
 
 def _placed(table: Any, out: str | None) -> Any:

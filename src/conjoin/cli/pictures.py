@@ -18,7 +18,7 @@ from conjoin.cli.output import stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.files import Found, is_pictures, parts_of, read_pictures
-from conjoin.codecs.image.pictures import pictures_in
+from conjoin.codecs.image.pictures import pictures_in, stacked
 from conjoin.codecs.image.rows import PictureRows
 from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, range_of, size_of
 from conjoin.codecs.kinds import other_columns
@@ -32,10 +32,12 @@ __all__ = [
     "asked_rows",
     "claim_beside",
     "claims",
+    "claims_sheet",
     "named",
     "placed",
     "read_asked",
     "reading_of",
+    "sheet_of",
     "shown_as",
     "sized",
     "take_labels",
@@ -280,6 +282,28 @@ def claim_beside(codec: Any, out: str | None, force: bool) -> None:
             f"{folder}, where the pictures would go, exists: choose another name, or overwrite "
             "pictures with --force."
         )
+
+
+def claims_sheet(codec: Any, out: str | None) -> bool:
+    """Whether the drawn pictures of a table are asked for on one sheet. ValueError where the table
+    has none, or several columns of them."""
+    if out is None or not out.endswith(".png"):
+        return False
+    names = [column.name for column in codec.schema.modelled if column.is_picture]
+    if len(names) != 1:
+        raise ValueError(
+            f"A sheet such as {out} holds the pictures of one column, and this table has "
+            f"{len(names)} columns of pictures: -o NAME.csv."
+        )
+    return True
+
+
+def sheet_of(table: pd.DataFrame, out: str) -> pd.DataFrame:
+    """The pictures of a table's only column of pictures, written on one sheet; the other
+    columns."""
+    name = next(name for name in table if any(pictures_in(table[name])))
+    write_sheet(stacked(pictures_in(table[name])), out)
+    return table.drop(columns=name)
 
 
 def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:

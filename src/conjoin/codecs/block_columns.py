@@ -27,7 +27,7 @@ from conjoin.codecs.sequence import ONE_WAY, Prefix, SequenceCodec
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.values import text_of
 from conjoin.codecs.text import TextCodec
-from conjoin.codecs.tokens import read_format
+from conjoin.codecs.tokens import Words, read_format
 from conjoin.core import Block, Encoded, Event, Variable
 
 __all__ = ["BlockColumn", "PictureColumn", "StringColumn", "known_cells"]
@@ -424,8 +424,16 @@ class StringColumn(BlockColumn):
     @property
     def column(self) -> Column:
         share = self.missing_share
-        characters = self.strings.characters
-        return Column(self.name, self.type, levels=characters, missing_share=share, dtype="object")
+        names = self.strings.characters
+        made_of = Words.format if self.strings.tokens.format == Words.format else ""
+        return Column(
+            self.name,
+            self.type,
+            levels=names,
+            missing_share=share,
+            dtype="object",
+            format=made_of,
+        )
 
     @property
     def unlike(self) -> str:

@@ -36,6 +36,7 @@ from conjoin.codecs.table.native import plain_frame
 from conjoin.codecs.table.overrides import missing_of, named_categories, overrides_of
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.words import field_of, inputs_of
+from conjoin.codecs.tokens import Words
 from conjoin.core import Codec, Encoded, Event, Field, Region, Rows, Space, space_of_rows
 
 __all__ = ["CompositeCodec", "below", "codec_of", "in_folder", "picture_columns"]
@@ -50,6 +51,7 @@ BLOCK_COLUMNS: dict[str, type[BlockColumn]] = {
 
 MIN_TEXT_SHARE = 0.2  # of the cells of free text that are distinct
 MIN_WORDS = 3  # of free text, in the mean
+MIN_SENTENCES = 1000  # distinct ones, from which on many may be repeated
 
 
 def picture_columns(raw: Any, types: Any = None, missing: Any = ()) -> Blanks:
@@ -110,7 +112,13 @@ def _is_free_text(series: pd.Series) -> bool:
     if not cells or len(cells) < len(known):
         return False
     words = sum(len(cell.split()) for cell in cells)
-    return len(set(cells)) >= MIN_TEXT_SHARE * len(cells) and words >= MIN_WORDS * len(cells)
+    varied = len(set(cells)) >= min(MIN_TEXT_SHARE * len(cells), MIN_SENTENCES)
+    return varied and words >= MIN_WORDS * len(cells)
+
+
+def _format_of_text(series: pd.Series) -> JSON:
+    """What sentences are made of: words, where other sentences will hardly have new ones."""
+    return {"format": Words.format} if Words.suit(series.dropna().tolist()) else {}
 
 
 def in_folder(
@@ -186,7 +194,10 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
     raw = below(raw, home, picture_columns(raw, types, missing))
     blocks = []
     for name, (kind, words) in found.items():
-        block, cells = kind.begin(name, raw[name], asked.pop(name, {}), words)
+        own = asked.pop(name, {})
+        if name in typed and kind is StringColumn:
+            own = own | _format_of_text(raw[name])
+        block, cells = kind.begin(name, raw[name], own, words)
         blanks.pop(name, None)
         blocks.append(block)
         raw = _with(raw, name, cells)

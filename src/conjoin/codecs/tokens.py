@@ -1,15 +1,17 @@
-"""What a string is made of: characters, bytes, or merged bytes, learned from the strings of a fit.
+"""What a string is made of: characters, words, bytes, or merged bytes, learned from the strings of
+a fit.
 
-Characters and bytes are one way of writing a string, so that log p of the codes is that of the
-string. Merged bytes (P. Gage (1994), A new algorithm for data compression; R. Sennrich, B. Haddow
-and A. Birch (2016), Neural machine translation of rare words with subword units) can write it in
-several ways, of which one is asked about: its log p is a lower bound. Every byte is a token of its
-own too, so that there is no string that can't be written. A pretrained language model brings its
-own tokens along.
+Characters, words and bytes are one way of writing a string, so that log p of the codes is that of
+the string. Merged bytes (P. Gage (1994), A new algorithm for data compression; R. Sennrich, B.
+Haddow and A. Birch (2016), Neural machine translation of rare words with subword units) can write
+it in several ways, of which one is asked about: its log p is a lower bound. Every byte is a token
+of its own too, so that there is no string that can't be written. A pretrained language model brings
+its own tokens along.
 """
 
 import abc
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,6 +26,7 @@ __all__ = [
     "Merged",
     "Tokenizer",
     "Tokens",
+    "Words",
     "read_format",
     "special_tokens",
     "tokens_from_json",
@@ -31,6 +34,9 @@ __all__ = [
 
 BYTES = 256
 MERGED_TOKENS = 1024  # that are learned unless a number is asked for, the bytes included
+MARKS = ".,;:!?"  # that are tokens of their own behind a word
+MAX_RARE_WORDS = 0.002  # of all words, that stand once, up to which strings are made of words
+SHOWN_WORDS = 20  # in a message
 SHOWN_CHARACTERS = 60  # of a string in a message
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # of bytes that end inside a character
 
@@ -121,6 +127,69 @@ class Characters(Tokens):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(tuple(data["characters"]))
+
+
+class Words(Tokens):
+    """Words and marks behind them, of strings whose words stand one space apart: each such string
+    is written in one way, and no other string can be written. Words that the fit has not seen are
+    no tokens."""
+
+    format = "words"
+    word = "words"
+
+    def __init__(self, words: Iterable[str] = ()) -> None:
+        self.names = tuple(words)
+        self._code = {word: code for code, word in enumerate(self.names)}
+
+    @classmethod
+    def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
+        words = {word for string in strings for word in _words_of(_checked(string))}
+        return cls(sorted(words - {""}) or ["."])
+
+    @classmethod
+    def suit(cls, strings: Sequence[str]) -> bool:
+        """Whether these strings can be written, and hardly any of their words is so rare that other
+        strings would have words that these have not."""
+        split = [_words_of(string) for string in strings]
+        count = Counter(word for words in split for word in words)
+        rare = sum(1 for times in count.values() if times == 1)
+        whole = all(_joined(words) == s for words, s in zip(split, strings, strict=True))
+        return whole and "" not in count and rare <= MAX_RARE_WORDS * count.total()
+
+    @property
+    def shown(self) -> str:
+        most = ", ".join(self.names[:SHOWN_WORDS])
+        return most if len(self.names) <= SHOWN_WORDS else f"{most}, ... {self.names[-1]}"
+
+    def codes(self, string: str) -> list[int]:
+        words = _words_of(_checked(string))
+        return [self._code.get(word, -1) for word in words] if _joined(words) == string else [-1]
+
+    def text(self, codes: Sequence[int]) -> str:
+        return _joined([self.names[code] for code in codes])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"words": list(self.names)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["words"])
+
+
+def _words_of(string: str) -> list[str]:
+    """Words, each followed by the marks behind it."""
+    out = []
+    for piece in string.split(" ") if string else ():
+        word = piece.rstrip(MARKS)
+        marks = piece[len(word) :]
+        out += [*([word] if word or not marks else []), *marks]
+    return out
+
+
+def _joined(words: Sequence[str]) -> str:
+    """The inverse, of words and marks: one space before each word but the first."""
+    spaced = (word if word in MARKS and word else f" {word}" for word in words)
+    return "".join(spaced).removeprefix(" ")
 
 
 class Bytes(Tokens):
@@ -271,7 +340,7 @@ class Tokenizer(Tokens):
 
 
 FORMATS: dict[str, type[Tokens]] = {
-    kind.format: kind for kind in (Characters, Bytes, Merged, Tokenizer)
+    kind.format: kind for kind in (Characters, Words, Bytes, Merged, Tokenizer)
 }
 
 
@@ -287,9 +356,9 @@ def read_format(asked: Any, where: str) -> tuple[type[Tokens], Any]:
     fits = not rest or (kind is Merged and wanted is not None and wanted > BYTES)
     if kind is None or kind is Tokenizer or not fits:
         raise ValueError(
-            f"{where}: the format of text is 'characters', 'bytes', 'tokens', or 'tokens N' with N "
-            f"of more than {BYTES} tokens, or 'tokenizer FOLDER' with the folder of a pretrained "
-            f"model, got {asked!r}."
+            f"{where}: the format of text is 'characters', 'words', 'bytes', 'tokens', or 'tokens "
+            f"N' with N of more than {BYTES} tokens, or 'tokenizer FOLDER' with the folder of a "
+            f"pretrained model, got {asked!r}."
         )
     return kind, wanted
 

@@ -499,7 +499,8 @@ class Density(nn.Module, abc.ABC):
 
     @property
     def status_of_draws(self) -> Status:
-        """What rows of ``sample`` are worth: as much as log p, where they are draws of p."""
+        """What rows of ``sample`` are worth: as much as log p where they are draws of p, less where
+        settings ask for draws that exaggerate what they are told."""
         return status_of(self.capabilities.likelihood)
 
     @final

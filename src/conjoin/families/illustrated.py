@@ -22,7 +22,7 @@ True
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -48,6 +48,8 @@ class Illustrated(PictureDiffusion):
 
     columns: str = "circuit"
     settings: Mapping[str, Any] | None = None
+
+    strings_first: ClassVar[bool] = False  # there are none
 
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)

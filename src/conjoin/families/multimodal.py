@@ -1,5 +1,6 @@
 r"""Columns with pictures and strings. The columns come first, then each picture given the columns,
-then each string given the columns, the pictures and the strings before it.
+then each string given the columns, the pictures and the strings before it; or, of pictures with one
+short string, such as a caption, the string first and then each picture given its words.
 
     log p(c, v_1, ..., v_n) = log p(c) + sum_i log p(v_i | c, ...),
     log p(c_-1, v) = log p(c_-1) + log sum_k p(c_1 = k | c_-1) prod_i p(v_i | k, c_-1, ...)
@@ -14,6 +15,14 @@ withheld from them (J. Ho and T. Salimans (2022), Classifier-free diffusion guid
 Missing cells beside a known picture or string are chosen among draws of p(c), weighted by the
 likelihood of the picture or string given each draw (D. Rubin (1987), A noniterative
 sampling/importance resampling alternative). Nats.
+
+With ``strings_first`` there are two networks, p(picture | c, string) and p(string | c, pictures),
+each of which also knows what to say where the other block is not told. log p(picture, string) is
+log p(string) + log p(picture | string). A string that is missing beside a picture is drawn by the
+second network, which Bayes' rule would give as p(string) p(picture | string) only if both networks
+were perfect: such draws are approximate, and so is log p of a picture without its string, which is
+what the first network says where no word is told (S. Bao et al. (2023), One transformer fits all
+distributions in multi-modal diffusion at scale, section 3).
 
 Shape letters: B rows, C columns, P cells of the blocks behind them, K candidates.
 
@@ -34,6 +43,7 @@ True
 import abc
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -63,11 +73,11 @@ from conjoin.core import (
 )
 from conjoin.core.capabilities import status_of, worst
 from conjoin.core.random import draw_seed
-from conjoin.core.shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import check_settings, resolve
 from conjoin.families.autoregressive.guidance import guided
 from conjoin.families.autoregressive.sequence import SequenceDensity
-from conjoin.families.diffusion.picture import PictureDiffusion, withheld
+from conjoin.families.diffusion.picture import MAX_WORDS, PictureDiffusion, withheld
 
 __all__ = [
     "ColumnReader",
@@ -85,6 +95,16 @@ MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
 TARGET_KNOTS = 9
+CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned beside pictures
+# of pictures that are told in words: most of the noise in which they are laid out is learned from
+WORDED_PICTURES: Mapping[str, Any] = {
+    "noise_centre": 0.9,
+    "matrix_rate": 0.004,
+    "rate": 1e-3,
+    "batch": 48,
+    "dropout": 0.0,
+}
+CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
 
@@ -121,6 +141,9 @@ class Multimodal(Config):
         "ngram" of that family; filled in where there is one.
     precision : {"auto", "bfloat16", "float32"} or None, default None
         Numbers of the networks of pictures; None where there is none.
+    strings_first : bool or None, default None
+        Whether the string stands before the pictures, so that they are drawn from its words. None:
+        where there is one string of at most 128 tokens.
     """
 
     columns: str = "circuit"
@@ -128,6 +151,10 @@ class Multimodal(Config):
     pictures: Mapping[str, Any] | None = None
     strings: Mapping[str, Any] | None = None
     precision: str | None = None
+    strings_first: bool | None = None
+
+    implied: ClassVar[dict[str, Any]] = {"strings_first": False}
+    unwritten: ClassVar[dict[str, Any]] = {"strings_first": False}
 
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)
@@ -150,17 +177,20 @@ class Multimodal(Config):
 
     @property
     def of_strings(self) -> Config:
-        """The config of every string; settings that name no network, or no drawing, are those of a
-        model that was saved by an earlier version."""
+        """The config of every string; settings that are not named are those of a model that was
+        saved by an earlier version."""
         asked = dict(self.strings or {})
         kind = type(resolve(asked.pop("family", "sequence")))
-        before = {"drawing": "gumbel"} if "network" in asked else kind.implied
+        before = kind.implied
+        if "network" in asked:
+            before = {name: before[name] for name in ("drawing", *kind.unwritten)}
         return kind(**{**before, **asked})
 
     def of(self, block: Block) -> Config:
         """The config of a block behind the columns."""
         if block.ragged:
-            return self.of_strings
+            strings = self.of_strings
+            return strings if self.precision is None else strings.in_precision(self.precision)
         return self.of_pictures.in_precision(self.precision or "auto")
 
     @property
@@ -171,27 +201,50 @@ class Multimodal(Config):
 
     def suited(self, space: Space) -> Config:
         ragged = {block.ragged for block in space.behind}
+        first = self._has_strings_first(space)
         pictures = {"axes": PictureDiffusion.axes, **(self.pictures or {})}
-        strings = {**self._of_today(), **(self.strings or {})}
+        if first:
+            pictures = {**WORDED_PICTURES, **pictures}
+        strings = {**self._of_today(first, False in ragged), **(self.strings or {})}
         return dataclasses.replace(
             self,
             pictures=pictures if False in ragged or self.pictures is not None else None,
             strings=strings if True in ragged or self.strings is not None else None,
             precision=self.precision or ("auto" if False in ragged else None),
+            strings_first=first,
         )
 
-    def _of_today(self) -> dict[str, Any]:
-        """Settings of strings that are others in models which were saved by an earlier version."""
+    def _of_today(self, first: bool, beside_pictures: bool) -> dict[str, Any]:
+        """Settings of strings that are others in models which were saved by an earlier version, and
+        those of captions."""
         kind = type(resolve((self.strings or {}).get("family", "sequence")))
-        names = {"network", "drawing"} & set(kind.implied)
-        return {name: getattr(kind, name) for name in sorted(names)}
+        if "network" not in kind.implied:  # of counts
+            return {}
+        names = ["drawing", "network", *(["pictures"] if beside_pictures else [])]
+        return {name: getattr(kind, name) for name in names} | dict(CAPTIONS if first else {})
 
     def for_rows(self, rows: int) -> Config:
-        """Strings of few rows by counts as well: a network alone needs more."""
-        if self.strings is None or "family" in self.strings:
+        """Strings of few rows by counts as well, where no picture tells of them: a network alone
+        needs more."""
+        if self.strings is None or self.pictures is not None or "family" in self.strings:
             return self
         family = "text_mixture" if rows < ENOUGH_FOR_NETWORK else "sequence"
         return dataclasses.replace(self, strings={"family": family, **self.strings})
+
+    def _has_strings_first(self, space: Space) -> bool:
+        """ValueError where it is asked for and can't be."""
+        strings = [block for block in space.behind if block.ragged]
+        able = (
+            len(strings) == 1
+            and len(strings) < len(space.behind)
+            and strings[0].shape[0] <= MAX_WORDS
+        )
+        if self.strings_first and not able:
+            raise ValueError(
+                f"strings_first=True is for pictures beside one string of at most {MAX_WORDS} "
+                "tokens: leave it out."
+            )
+        return able if self.strings_first is None else self.strings_first
 
     def in_precision(self, precision: str) -> Config:
         if self.precision is None:
@@ -244,7 +297,7 @@ class ColumnsAndBlocks(Density):
         self.first = config.of_columns.density(columns, config.of_columns, self.structure["first"])
         self.parts = _parts(blocks, self.names_of(blocks))
         structures = self.structure.get("parts", {})
-        for part, told in zip(self.parts, _told(blocks, columns), strict=True):
+        for part, told in zip(self.parts, _told(blocks, columns, config), strict=True):
             own = config.of(part.block)
             kind = own.density
             spaces = _spaces(kind, part.block, told)
@@ -298,7 +351,7 @@ class ColumnsAndBlocks(Density):
             )
         built = {
             part.name: _built(config.of(part.block), part, told, columns, behind, generator)
-            for part, told in zip(parts, _told(blocks, before), strict=True)
+            for part, told in zip(parts, _told(blocks, before, config), strict=True)
         }
         structures = {name: density.structure for name, density in built.items()}
         kept = {name: structure for name, structure in structures.items() if structure}
@@ -341,6 +394,12 @@ class ColumnsAndBlocks(Density):
             typical=all(one.typical for one in each),
         )
 
+    @property
+    def status_of_draws(self) -> Status:
+        return worst(
+            super().status_of_draws, *(self.density_of(part).status_of_draws for part in self.parts)
+        )
+
     # ------------------------------------------------------------------ the parts of a row
 
     def _event(self, behind: Event, part: Part) -> Event:
@@ -351,11 +410,33 @@ class ColumnsAndBlocks(Density):
         """What the density of a block is told: a family of rows the columns, others also the
         blocks before."""
         columns = columns._replace(within=None)
+        before = self._before(part)
         if self.density_of(part).flat:
-            return columns
-        before = self.parts[: self.parts.index(part)]
+            return columns if not before else _join(columns, _cells_of(behind, before[0]))
         blocks = {each.block.name: _restored(behind, each) for each in before}
         return Record({COLUMNS: columns, **blocks})
+
+    def _before(self, part: Part) -> list[Part]:
+        """The other parts that the density of a block can be told."""
+        if self.config.strings_first:
+            return [each for each in self.parts if each.block.ragged != part.block.ragged]
+        return [] if self.density_of(part).flat else self.parts[: self.parts.index(part)]
+
+    @property
+    def _in_order(self) -> list[Part]:
+        """The parts as they follow each other in log p and in draws."""
+        if not self.config.strings_first:
+            return self.parts
+        return sorted(self.parts, key=lambda part: not part.block.ragged)
+
+    def _as_in_order(self, behind: Event, part: Part) -> Event:
+        """The rows without the blocks that follow ``part``, which its density could be told."""
+        if not (self.config.strings_first and part.block.ragged):
+            return behind
+        mask = behind.mask.clone()
+        for each in self._before(part):
+            mask[:, each.cells] = False
+        return Event(behind.value, mask)
 
     def _cells(self, event: Event, part: Part) -> Float[Tensor, "B P"]:
         """The cells of complete rows of a block."""
@@ -405,9 +486,10 @@ class ColumnsAndBlocks(Density):
         summed = self.space.variables[0].discrete
         open_ = ~columns.mask[:, 1:].all(1) | (~columns.mask[:, 0] & (not summed))
         earlier = torch.zeros_like(beside)
-        for part, later in itertools.pairwise(self.parts):
+        for part, later in itertools.pairwise(self._in_order):
             gone = ~behind.mask[:, part.cells].all(1)
-            earlier = earlier | (gone & behind.mask[:, later.cells.start :].any(1))
+            after = slice(None) if self.config.strings_first else slice(later.cells.start, None)
+            earlier = earlier | (gone & behind.mask[:, after].any(1))
         rough = bool(((open_ & beside) | earlier).any())
         return worst(own, Status.APPROXIMATE) if rough else own
 
@@ -457,7 +539,8 @@ class ColumnsAndBlocks(Density):
     ) -> Float[Tensor, " B"]:
         """log p(v | c); 0 where nothing is known of a block."""
         each = [
-            self._seen_of(part, columns, behind, noise) for part, noise in self._noises(generator)
+            self._seen_of(part, columns, self._as_in_order(behind, part), noise)
+            for part, noise in self._noises(generator)
         ]
         return torch.stack(each).sum(0)
 
@@ -512,8 +595,20 @@ class ColumnsAndBlocks(Density):
         for part, noise in self._noises(generator):
             seen = behind.mask[:, part.cells].any(1)
             rows = (seen if seen.any() else ~seen).nonzero()[:, 0]  # with no cell the loss is zero
-            out = out.index_add(0, rows, self._losses_of(part, columns, behind, rows, noise))
+            some = self._learned_from(part, rows, noise)
+            losses = self._losses_of(part, columns, behind, some, noise)
+            out = out.index_add(0, some, losses * (len(rows) / len(some)))
         return out
+
+    def _learned_from(
+        self, part: Part, rows: Tensor, generator: torch.Generator | None
+    ) -> Int[Tensor, " b"]:
+        """Those of the rows that a part learns from: of captions a share, as they are learned in
+        far fewer steps than pictures."""
+        if not (self.config.strings_first and part.block.ragged):
+            return rows
+        kept = torch.randperm(len(rows), generator=generator or stream(0, "captions"))
+        return rows[kept[: math.ceil(CAPTION_SHARE * len(rows))].sort().values]
 
     def _losses_of(
         self,
@@ -532,14 +627,14 @@ class ColumnsAndBlocks(Density):
                 columns = columns.hide(withheld(columns.value.shape, noise))
             told = self._context(columns, self._without_some(behind, part, noise), part)
         else:
-            told = columns
+            told = self._context(columns, behind, part)
         return density.losses(self._event(behind, part), told, generator=generator)
 
     def _without_some(self, behind: Event, part: Part, generator: torch.Generator) -> Event:
         """The rows with random blocks before ``part`` hidden, so that the density learns what to
         answer where they are missing."""
-        before = self.parts[: self.parts.index(part)]
-        if not before:
+        before = self._before(part)
+        if not before or self.config.strings_first:  # then both densities do so themselves
             return behind
         gone = withheld(torch.Size((behind.rows, len(before))), generator)
         mask = behind.mask.clone()
@@ -553,7 +648,7 @@ class ColumnsAndBlocks(Density):
         columns = self.first.sample(n, generator=generator)
         nothing = torch.zeros(n, len(self.space.variables) - self.width, dtype=torch.bool)
         behind = Event(nothing.double(), nothing)
-        for part in self.parts:
+        for part in self._in_order:
             told = self._context(columns, behind, part)
             drawn = self.density_of(part).sample(n, told, generator=generator)
             behind = _filled(behind, part, self._cells(drawn, part))
@@ -575,7 +670,7 @@ class ColumnsAndBlocks(Density):
             chosen = categorical(score, generator)
             full = _put(full, choose, _picked(drawn.value, chosen))
             behind = self._with_chosen(behind, choose, proposed, chosen)
-        for part in self.parts:
+        for part in self._in_order:
             told_of = self._context(full, behind, part)
             drawn = self.density_of(part).sample_conditional(
                 self._event(behind, part), told_of, generator=generator
@@ -584,8 +679,11 @@ class ColumnsAndBlocks(Density):
         return self._put_together(full, behind)
 
     def _before_known(self, behind: Event) -> Bool[Tensor, " B"]:
-        """Rows in which a string is missing before a block that is known."""
+        """Rows in which a string is missing before a block that is known, which its density can't
+        be told."""
         found = torch.zeros(behind.rows, dtype=torch.bool)
+        if self.config.strings_first:
+            return found
         for part in self._strings:
             gone = ~behind.mask[:, part.cells].all(1)
             found = found | (gone & behind.mask[:, part.cells.stop :].any(1))
@@ -655,7 +753,7 @@ class ColumnsAndBlocks(Density):
                 drawn, _repeated(told.take(slice(row, row + 1)), PROPOSALS)
             )
             full.value[row] = drawn.value[score.argmax()]
-        for part in self.parts:
+        for part in self._in_order:
             told_of = self._context(full, behind, part)
             found = self.density_of(part).mode(self._event(behind, part), told_of)
             behind = _filled(behind, part, self._cells(found, part))
@@ -885,19 +983,27 @@ def _parts(blocks: Sequence[Block], names: Sequence[str]) -> list[Part]:
     return parts
 
 
-def _told(blocks: Sequence[Block], columns: Space) -> Iterator[RecordSpace]:
-    """The blocks that each block can be told: the columns, and the blocks before it."""
+def _told(blocks: Sequence[Block], columns: Space, config: Any) -> Iterator[RecordSpace]:
+    """The blocks that each block can be told: the columns, and the blocks before it; with
+    ``strings_first`` pictures the string, and the string pictures."""
     vector = Block(COLUMNS, "vector", columns.shape, columns.variables)
-    for place in range(len(blocks)):
-        yield RecordSpace((vector, *blocks[:place]))
+    for place, block in enumerate(blocks):
+        if config.strings_first:
+            before = [each for each in blocks if each.ragged != block.ragged]
+        else:
+            before = list(blocks[:place]) if block.ragged else []
+        yield RecordSpace((vector, *before))
 
 
 def _spaces(kind: type[Density], block: Block, told: RecordSpace) -> tuple[Any, Any]:
     """The space of a block's density, and that of its context, as its kind has them."""
     if not kind.flat:
         return block, told
+    own = Flat(RecordSpace((block,))).space
+    if told.blocks[-1].ragged:
+        return own, Flat(told).space
     columns = told.blocks[0]
-    return Flat(RecordSpace((block,))).space, Space(columns.shape, columns.variables)
+    return own, Space(columns.shape, columns.variables)
 
 
 def _restored(behind: Event, part: Part) -> Event:
@@ -932,8 +1038,12 @@ def _built(
     space, context_space = _spaces(kind, part.block, told)
     columns = columns.take(rows)
     event = _event_of(kind.flat, behind.take(rows), part)
-    context: Any = columns
-    if not kind.flat:
+    context: Any
+    if kind.flat:
+        cells = len(context_space.variables) - columns.value.shape[1]
+        nothing = torch.zeros(columns.rows, cells, dtype=torch.bool)  # words set no scale
+        context = _join(columns, Event(nothing.double(), nothing)) if cells else columns
+    else:
         context = context_space.check(Record({COLUMNS: columns}), columns.rows)
     built: Density = kind.build(
         space, config, event, generator, context=context, context_space=context_space
@@ -942,7 +1052,13 @@ def _built(
 
 
 def _join(columns: Event, behind: Event) -> Event:
-    return Event(torch.cat([columns.value, behind.value], 1))
+    mask = torch.cat([columns.mask, behind.mask], 1)
+    return Event(torch.cat([columns.value, behind.value], 1), None if bool(mask.all()) else mask)
+
+
+def _cells_of(behind: Event, part: Part) -> Event:
+    """The cells of one block of the rows."""
+    return Event(behind.value[:, part.cells], behind.mask[:, part.cells])
 
 
 def _filled(behind: Event, part: Part, cells: Float[Tensor, "B P"]) -> Event:

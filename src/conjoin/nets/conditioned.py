@@ -36,6 +36,7 @@ class Conditioned(nn.Module, abc.ABC):
         super().__init__()
         self.classes = classes
         self.hears = told
+        self.is_told = classes > 0 or told > 0
         self.noise = nn.Sequential(
             nn.Linear(FREQUENCIES, EMBEDDING_WIDTH),
             nn.SiLU(),

@@ -11,8 +11,13 @@ Squared relu: D. So et al. (2021), Primer. W_o, W_d and W_r start at zero, so ea
 the identity and all tokens alike.
 
 Keys and values of earlier positions are kept in place, so that one more token costs one position.
+Where the context has places (of a picture), their keys and values stand before those of the start,
+so that each token attends to them (K. Xu et al. (2015), Show, attend and tell, section 3.1); their
+mean and their maximum are told beside the context, as what is anywhere is learned sooner than where
+to look for it.
 
-Shape letters: B rows, T positions, C of the context, H width, N heads, V tokens, L blocks.
+Shape letters: B rows, T positions, M places, C of the context, H width, N heads, V tokens, L
+blocks.
 """
 
 import copy
@@ -27,7 +32,7 @@ from conjoin.core.shapes import Float, Int
 from conjoin.nets.body import Body
 from conjoin.nets.decoder_steps import MAX_ROWS, Weights
 
-__all__ = ["Cache", "Decoder", "Hidden"]
+__all__ = ["Cache", "Decoder", "Hidden", "HiddenConvolution"]
 
 HEAD_WIDTH = 32  # of one head of attention
 EXPANSION = 4  # hidden units of a block for each unit of its width
@@ -44,6 +49,10 @@ class Hidden(nn.Linear):
             nn.init.zeros_(self.weight)
         else:
             nn.init.normal_(self.weight, std=0.5 * inputs**-0.5)
+
+
+class HiddenConvolution(nn.Conv2d):
+    """A convolution between hidden units, whose weights ``Muon`` moves as one matrix."""
 
 
 class _Store:
@@ -69,9 +78,11 @@ class Cache:
     weights: Weights | None = None  # of the network, where plain arrays go on
 
     @classmethod
-    def empty(cls, blocks: int, rows: int, heads: int, width: int, dtype: torch.dtype) -> Self:
-        """Before the first position."""
-        room = torch.empty(blocks, rows, heads, FIRST_PLACES, width, dtype=dtype)
+    def empty(
+        cls, blocks: int, rows: int, heads: int, width: int, dtype: torch.dtype, places: int = 0
+    ) -> Self:
+        """Before the first position, with room for ``places`` and some more."""
+        room = torch.empty(blocks, rows, heads, places + FIRST_PLACES, width, dtype=dtype)
         return cls(_Store(room, torch.empty_like(room), 0), 0)
 
     def take(self, rows: Int[Tensor, " b"]) -> Self:
@@ -91,17 +102,17 @@ class Cache:
         return dataclasses.replace(self, store=room)
 
     def write(self, block: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep key and value (B, N, 1, H / N) of the next position; those of all so far."""
-        place = self.place
-        self.store.keys[block, :, :, place : place + 1] = key
-        self.store.values[block, :, :, place : place + 1] = value
-        seen = slice(0, place + 1)
+        """Keep keys and values (B, N, t, H / N) of the next positions; those of all so far."""
+        after = self.place + key.shape[2]
+        self.store.keys[block, :, :, self.place : after] = key
+        self.store.values[block, :, :, self.place : after] = value
+        seen = slice(0, after)
         return self.store.keys[block, :, :, seen], self.store.values[block, :, :, seen]
 
-    def after(self, weights: Weights | None = None) -> Self:
-        """One position further."""
-        self.store.written = self.place + 1
-        return dataclasses.replace(self, place=self.place + 1, weights=weights)
+    def after(self, weights: Weights | None = None, places: int = 1) -> Self:
+        """So many positions further."""
+        self.store.written = self.place + places
+        return dataclasses.replace(self, place=self.place + places, weights=weights)
 
 
 def _longer(kept: Tensor, more: int) -> Tensor:
@@ -148,17 +159,45 @@ class Block(nn.Module):
         self.down = Hidden(EXPANSION * width, width, zero=True)
 
     def forward(
-        self, h: Tensor, cosine: Tensor, sine: Tensor, there: Tensor | None = None
+        self,
+        h: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        there: Tensor | None = None,
+        others: Tensor | None = None,
     ) -> Tensor:
         """Each position sees those before it; where ``there`` (B, T) says which positions there
-        are, it sees all of these."""
+        are, it sees all of these. ``others`` (B, M, H) are seen by all, and see nothing."""
         query, key, value = self._heads_of(h, cosine, sine)
         rate = self.dropout if self.training else 0.0
         mask = None if there is None else there[:, None, None]
+        if others is not None:
+            more = self.seen(others)
+            key, value = (torch.cat(pair, 2) for pair in zip(more, (key, value), strict=True))
+            if mask is None:
+                mask = torch.ones(h.shape[1], h.shape[1], dtype=torch.bool).tril()
+            mask = nn.functional.pad(mask, (others.shape[1], 0), value=True)
         seen = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=rate, is_causal=there is None
+            query, key, value, attn_mask=mask, dropout_p=rate, is_causal=mask is None
         )
         return self._behind(h, seen)
+
+    def among(self, h: Tensor, others: Tensor, there: Tensor) -> Tensor:
+        """(B, T, H) of positions in no order, which see each other and ``others`` (B, t, H), of
+        these those that are ``there`` (B, t)."""
+        query, *own = self._heads_of(h, h.new_ones(()), h.new_zeros(()))
+        more = self.seen(others.to(h))
+        key, value = (torch.cat(pair, 2) for pair in zip(own, more, strict=True))
+        mask = nn.functional.pad(there, (h.shape[1], 0), value=True)[:, None, None]
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self._behind(h, seen)
+
+    def seen(self, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, N, M, H / N) of what stands in no order."""
+        weight = self.qkv.weight[len(self.qkv.weight) // 3 :]
+        each = nn.functional.linear(_even(others), weight)
+        key, value = each.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return _even(key), value
 
     def step(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:
         """(B, 1, H) of the next position."""
@@ -183,7 +222,8 @@ class Block(nn.Module):
 
 class Decoder(Body):
     """(B, T) tokens and (B, C) -> (B, T + 1, V + 1) logits of each next token; the last is the
-    end. The context is added to each token."""
+    end. The context is added to each token; its last ``places`` times some numbers are those of
+    places, which stand before the tokens."""
 
     def __init__(
         self,
@@ -194,12 +234,18 @@ class Decoder(Body):
         blocks: int,
         dropout: float,
         reads: bool = False,
+        places: int = 0,
+        place_width: int = 0,
     ) -> None:
         super().__init__()
         self.tokens = tokens
+        self.places = places
+        self.context = context - places * place_width  # numbers that are added to each token
         heads = _heads_in(width)
         self.embed = nn.Embedding(tokens + 1, width)  # the last one: the start
-        self.told = nn.Linear(context, width, bias=False) if context else None
+        told = self.context + (2 * place_width if places else 0)
+        self.told = nn.Linear(told, width, bias=False) if told else None
+        self.looks = nn.Linear(place_width, width, bias=False) if places else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
         self.last = nn.Linear(width, tokens + 1, bias=False)
         nn.init.zeros_(self.last.weight)
@@ -261,10 +307,11 @@ class Decoder(Body):
         behind = whole[:, None] & (places == there.sum(1, keepdim=True))
         h = torch.where(behind[..., None], end, h)
         there = there | behind
-        h = _even(h if self.told is None else h + self.told(context)[:, None])
+        h = _even(self._with_told(h, context))
+        places = self._seen_places(context)
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
-            h = block(h, cosine, sine, there)
+            h = block(h, cosine, sine, there, places)
         h = _even(h)
         share = there.to(h) / there.sum(1, keepdim=True)
         mean = (h * share[..., None]).sum(1)
@@ -278,7 +325,8 @@ class Decoder(Body):
         rows = len(context)
         if cache is None:
             blocks, heads, width = self.shape
-            cache = Cache.empty(blocks, rows, heads, width, context.dtype)
+            cache = Cache.empty(blocks, rows, heads, width, context.dtype, self.places)
+            cache = self._begin(context, cache)
         cache = cache.with_room()
         last = torch.full((rows,), self.tokens) if token is None else token
         cosine, sine = self._turns_of(context)
@@ -286,12 +334,23 @@ class Decoder(Body):
         if self._by_arrays(context):
             weights = cache.weights or Weights.of(self, cosine, sine)
             kept = (cache.store.keys.numpy(), cache.store.values.numpy())
-            found = weights.logits(last.numpy(), context.numpy(), *kept, place)
+            told = self._told_in(context).numpy()
+            found = weights.logits(last.numpy(), told, *kept, place, self.places)
             return torch.from_numpy(found).double(), cache.after(weights)
         h = self._inputs(last[:, None], context)
         for index, block in enumerate(self.blocks):
-            h = block.step(h, cosine[place], sine[place], cache, index)  # type: ignore[operator]
+            turns = cosine[place - self.places], sine[place - self.places]
+            h = block.step(h, *turns, cache, index)  # type: ignore[operator]
         return self.last(_even(h))[:, 0].double(), cache.after()
+
+    def _begin(self, context: Tensor, cache: Cache) -> Cache:
+        """The cache behind the places."""
+        if not self.places:
+            return cache
+        places = self._seen_places(context)
+        for index, block in enumerate(self.blocks):
+            cache.write(index, *block.seen(places))  # type: ignore[operator]
+        return cache.after(places=self.places)
 
     def single(self) -> Self:
         """A copy in float32."""
@@ -311,9 +370,10 @@ class Decoder(Body):
     def _hidden(self, token: Tensor, context: Tensor) -> Tensor:
         start = torch.full((len(token), 1), self.tokens)
         h = self._inputs(torch.cat([start, token], 1), context)
+        places = self._seen_places(context)
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
-            h = block(h, cosine, sine)
+            h = block(h, cosine, sine, None, places)
         return _even(h)
 
     def _turns_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -325,8 +385,23 @@ class Decoder(Body):
         return self._turns[key]
 
     def _inputs(self, token: Tensor, context: Tensor) -> Tensor:
-        h = self.embed(token)
-        return _even(h if self.told is None else h + self.told(context)[:, None])
+        return _even(self._with_told(self.embed(token), context))
+
+    def _with_told(self, h: Tensor, context: Tensor) -> Tensor:
+        return h if self.told is None else h + self.told(self._told_in(context))[:, None]
+
+    def _told_in(self, context: Float[Tensor, "B C"]) -> Float[Tensor, "B T"]:
+        """The numbers that are added to each token."""
+        if not self.places:
+            return context
+        seen = context[:, self.context :].unflatten(1, (self.places, -1))
+        return torch.cat([context[:, : self.context], seen.mean(1), seen.amax(1)], 1)
+
+    def _seen_places(self, context: Float[Tensor, "B C"]) -> Any:
+        """(B, M, H), or None where there is none."""
+        if self.looks is None:
+            return None
+        return self.looks(context[:, self.context :].unflatten(1, (self.places, -1)))
 
 
 def _heads_in(width: int) -> int:

@@ -81,19 +81,27 @@ class Weights:
         keys: Float[np.ndarray, "L B N T W"],
         values: Float[np.ndarray, "L B N T W"],
         place: int,
+        unturned: int = 0,
     ) -> Float[np.ndarray, "B V1"]:
         """Of the token behind position ``place``, where ``token`` stands. ``keys``, ``values``:
-        those of earlier positions; this one's are written behind them."""
+        those of earlier positions, of which the first ``unturned`` are of no token; this one's are
+        written behind them."""
         h = self.embed[token]
         if self.told is not None:
             h = h + context @ self.told
         h = h * (h.shape[1] / _square(h)) ** 0.5
         for block, kept, told in zip(self.blocks, keys, values, strict=True):
-            h = self._behind(block, h, kept, told, place)
+            h = self._behind(block, h, kept, told, place, place - unturned)
         return np.asarray((h @ self.last) * _square(h) ** -0.5)
 
     def _behind(
-        self, block: _Block, h: np.ndarray, keys: np.ndarray, values: np.ndarray, place: int
+        self,
+        block: _Block,
+        h: np.ndarray,
+        keys: np.ndarray,
+        values: np.ndarray,
+        place: int,
+        turn: int,
     ) -> np.ndarray:
         """(B, H) behind a block; ``keys``, ``values`` (B, N, T, W) of it."""
         rows, heads, _, width = keys.shape
@@ -102,8 +110,8 @@ class Weights:
         pairs = each[:, :2]
         square = np.add.reduce(pairs * pairs, (3, 4), keepdims=True)
         pairs = pairs * (square + width * EPSILON) ** -0.5
-        turned = pairs * self.cosine[place]
-        turned += pairs[..., ::-1, :] * self.sine[place]
+        turned = pairs * self.cosine[turn]
+        turned += pairs[..., ::-1, :] * self.sine[turn]
         turned = turned.reshape(rows, 2, heads, width)
         keys[:, :, place] = turned[:, 1]
         values[:, :, place] = each[:, 2].reshape(rows, heads, width)

@@ -5,16 +5,20 @@ that say what is known; where nothing is known of a row the vector is the same f
 network can learn what it means. So every family can be conditioned on every kind of block.
 
     vector      indicators and piecewise linear codes of the columns (see ``Inputs``)
-    image       the mean over the picture of what two convolutions see
+    image       the mean over the picture of what two convolutions see; or what several see at each
+                of at most 8 times 8 places, with a vector for the place (A. Dosovitskiy et al.
+                (2021), An image is worth 16x16 words, equation 1), so that a network that attends
+                to them can tell what stands where
     sequence    the state of a recurrent network after the last known token (K. Cho et al. (2014),
                 Learning phrase representations using RNN encoder-decoder)
     points      a sum of a network over the points: neither order nor padding matters (M. Zaheer et
                 al. (2017), Deep sets, theorem 2)
 
-Shape letters: B rows, N positions, F outputs.
+Shape letters: B rows, N positions, F outputs, M places of pictures, G outputs of a place.
 """
 
 import abc
+import math
 
 import torch
 from torch import Tensor, nn
@@ -22,24 +26,36 @@ from torch import Tensor, nn
 from conjoin.core import Block, Event, Record, RecordSpace
 from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
+from conjoin.nets.decoder import HiddenConvolution
 from conjoin.nets.inputs import Inputs
+from conjoin.nets.unet import ChannelNorm
 
-__all__ = ["RecordEncoder"]
+__all__ = ["PLACE_WIDTH", "RecordEncoder"]
 
 OUTPUT_WIDTH = 32  # outputs of the encoder of a block that is no vector
+PLACE_WIDTH = 64  # outputs of each place of a picture
+MAX_PLACES_PER_SIDE = 8  # of a picture
 
 
 class RecordEncoder(nn.Module):
-    """(B, F) of records; F is ``size``, 0 where the space has no block."""
+    """(B, F) of records; F is ``size``, 0 where the space has no block. With ``by_place`` pictures
+    are told place by place: the last ``places`` times ``PLACE_WIDTH`` of F."""
 
-    def __init__(self, space: RecordSpace) -> None:
+    def __init__(self, space: RecordSpace, by_place: bool = False) -> None:
         super().__init__()
-        self.names = space.names
-        self.parts = nn.ModuleList(ENCODERS[block.layout](block) for block in space.blocks)
+        encoders = ENCODERS | (PLACE_ENCODERS if by_place else {})
+        blocks = sorted(space.blocks, key=lambda block: by_place and block.layout in PLACE_ENCODERS)
+        self.names = [block.name for block in blocks]
+        self.parts = nn.ModuleList(encoders[block.layout](block) for block in blocks)
 
     @property
     def size(self) -> int:
         return sum(int(part.size) for part in self.parts)  # type: ignore[arg-type, misc]
+
+    @property
+    def places(self) -> int:
+        """Of all pictures."""
+        return sum(part.places for part in self.parts if isinstance(part, PlaceEncoder))
 
     def start(self, record: Record) -> None:
         """Scales from the rows of the fit."""
@@ -106,13 +122,66 @@ class ImageEncoder(Learned):
         self.double()
 
     def inputs_of(self, event: Event) -> tuple[Tensor]:
-        known = event.mask.double()
-        level = event.value.double() / max(self.levels - 1, 1) - 0.5
-        return (torch.cat([known * level, known], 1),)
+        return _pixels(event, self.levels)
 
     def compute(self, pixels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B F"]:
         out: Tensor = self.net(pixels).mean((2, 3))
         return out
+
+
+class PlaceEncoder(Learned):
+    """Convolutions, which halve the sides until at most 8 places a side are left; each place with a
+    vector of its own."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.levels = block.variables[0].cardinality
+        channels, *sides = block.shape
+        halvings = max(0, math.ceil(math.log2(max(sides) / MAX_PLACES_PER_SIDE)))
+        self.net = nn.Sequential()
+        before = 2 * channels
+        for left in reversed(range(halvings)):
+            after = OUTPUT_WIDTH if left else PLACE_WIDTH
+            self.net.append(nn.Conv2d(before, after, 5, stride=2, padding=2))
+            self.net.append(_Residual(after))
+            before = after
+        if not halvings:
+            self.net.append(nn.Conv2d(before, PLACE_WIDTH, 3, padding=1))
+        self.net.extend([_Residual(PLACE_WIDTH), ChannelNorm(PLACE_WIDTH)])
+        self.places = math.prod(math.ceil(side / 2**halvings) for side in sides)
+        self.size = self.places * PLACE_WIDTH
+        self.place = nn.Parameter(0.3 * torch.randn(self.places, PLACE_WIDTH))
+        self.double()
+
+    def inputs_of(self, event: Event) -> tuple[Tensor]:
+        return _pixels(event, self.levels)
+
+    def compute(self, pixels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B F"]:
+        seen: Tensor = self.net(pixels).flatten(2).transpose(1, 2) + self.place
+        return seen.flatten(1)
+
+
+class _Residual(nn.Module):
+    """h + conv(gelu(norm(conv(gelu(norm(h))))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential()
+        for _ in range(2):
+            convolution = HiddenConvolution(width, width, 3, padding=1)
+            self.net.extend([ChannelNorm(width), nn.GELU(), convolution])
+        nn.init.zeros_(convolution.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = h + self.net(h)
+        return out
+
+
+def _pixels(event: Event, levels: int) -> tuple[Float[Tensor, "B 2C H W"]]:
+    """Levels about 0, unknown ones grey; and which are known."""
+    known = event.mask.double()
+    level = event.value.double() / max(levels - 1, 1) - 0.5
+    return (torch.cat([known * level, known], 1),)
 
 
 class SequenceEncoder(Learned):
@@ -175,3 +244,4 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "sequence": SequenceEncoder,
     "points": PointsEncoder,
 }
+PLACE_ENCODERS: dict[str, type[nn.Module]] = {"image": PlaceEncoder}

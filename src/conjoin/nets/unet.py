@@ -26,14 +26,15 @@ from torch import Tensor, nn
 
 from conjoin.core.shapes import Float
 from conjoin.nets.conditioned import EMBEDDING_WIDTH, Conditioned
+from conjoin.nets.decoder import HiddenConvolution
 
-__all__ = ["Unet"]
+__all__ = ["ChannelNorm", "ResidualBlock", "Unet"]
 
 BASE_CHANNELS = 64  # channels of the first level where ``size`` is 1
 MAX_LOWEST_SIDE_PIXELS = 8  # pixels a side at the lowest level, at most
 
 
-class _Norm(nn.LayerNorm):
+class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of a pixel; the layout stays channels-last."""
 
     def forward(self, h: Tensor) -> Tensor:
@@ -46,12 +47,14 @@ class _Norm(nn.LayerNorm):
         ).permute(0, 3, 1, 2)
 
 
-class _Block(nn.Module):
+class ResidualBlock(nn.Module):
+    """Two convolutions, beside what goes in; the embedding scales and shifts what is between."""
+
     def __init__(self, before: int, after: int, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Conv2d(before, after, 3, padding=1)
-        self.second = nn.Conv2d(after, after, 3, padding=1)
-        self.norms = nn.ModuleList([_Norm(before), _Norm(after)])
+        self.first = HiddenConvolution(before, after, 3, padding=1)
+        self.second = HiddenConvolution(after, after, 3, padding=1)
+        self.norms = nn.ModuleList([ChannelNorm(before), ChannelNorm(after)])
         self.modulation = nn.Linear(EMBEDDING_WIDTH, 2 * after)
         self.drop = nn.Dropout(dropout)
         self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
@@ -96,7 +99,7 @@ class Unet(Conditioned):
         self.width = 2 * sum(widths)  # numbers of ``features``
         self.stem = nn.Conv2d((shown or channels) * self.patch**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
-            nn.ModuleList(_Block(width, width, dropout) for _ in range(count))
+            nn.ModuleList(ResidualBlock(width, width, dropout) for _ in range(count))
             for width, count in zip(widths, counts, strict=True)
         )
         self.down = nn.ModuleList(
@@ -105,11 +108,12 @@ class Unet(Conditioned):
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(
             nn.ModuleList(
-                _Block(width * (2 if index == 0 else 1), width, dropout) for index in range(blocks)
+                ResidualBlock(width * (2 if index == 0 else 1), width, dropout)
+                for index in range(blocks)
             )
             for width in widths[:-1]
         )
-        self.norm = _Norm(widths[0])
+        self.norm = ChannelNorm(widths[0])
         self.last = nn.Conv2d(widths[0], channels * self.patch**2, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

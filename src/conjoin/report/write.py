@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from conjoin.core import Rows
 from conjoin.model.words import draws_words, limits, purpose, task_words, unfinished
@@ -117,6 +118,13 @@ def _page(
     return _template().render(**parts, contents=_contents(parts))
 
 
+def _as_written(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Cells in words; what is markup already, such as a picture, stays so."""
+    return {
+        str(name): cell if isinstance(cell, Markup) else str(cell) for name, cell in row.items()
+    }
+
+
 def _contents(parts: dict[str, Any]) -> list[tuple[str, str]]:
     """(id, words) of the sections that the page has."""
     shown = {
@@ -160,7 +168,7 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
         if cases is None
         else {
             "columns": list(map(str, cases.columns)),
-            "rows": cases.astype(str).to_dict("records"),
+            "rows": [_as_written(row) for row in cases.to_dict("records")],
         },
         "notes": notes,
         "summary": [

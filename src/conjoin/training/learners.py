@@ -23,7 +23,7 @@ from torch import Tensor
 from conjoin.core import Density, Event, Pair, Recipe, Record
 from conjoin.core.device import device_of, moved
 from conjoin.nets.body import Body
-from conjoin.nets.decoder import Hidden
+from conjoin.nets.decoder import Hidden, HiddenConvolution
 from conjoin.training import ranks
 from conjoin.training.muon import Muon
 
@@ -179,8 +179,8 @@ class Gradient(Learner):
     The rate warms up and falls along a cosine (I. Loshchilov and F. Hutter (2017), SGDR, equation
     5), or where the recipe says so in a straight line; the running mean of the weights is what is
     judged and kept (B. Polyak and A. Juditsky (1992), Acceleration of stochastic approximation by
-    averaging). Matrices between hidden units (``Hidden``) are moved by ``Muon`` where the recipe
-    has a rate for them."""
+    averaging). Matrices between hidden units (``Hidden``, ``HiddenConvolution``) are moved by
+    ``Muon`` where the recipe has a rate for them."""
 
     def __init__(self, density: Density, recipe: Recipe | None = None, clip: float = 5.0) -> None:
         self.density = density
@@ -202,10 +202,11 @@ class Gradient(Learner):
         self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
 
     def _hidden(self) -> list[Tensor]:
-        """The matrices that Muon moves."""
+        """The matrices and kernels that Muon moves."""
         if self.recipe.matrix_rate is None:
             return []
-        layers = [module for module in self.density.modules() if isinstance(module, Hidden)]
+        hidden = (Hidden, HiddenConvolution)
+        layers = [module for module in self.density.modules() if isinstance(module, hidden)]
         return [layer.weight for layer in layers if layer.weight.requires_grad]
 
     def begin(self) -> None:

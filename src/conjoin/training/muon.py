@@ -4,7 +4,8 @@ r"""Muon: momentum of matrices, made orthogonal before it moves them.
 
 K. Jordan et al. (2024), Muon: an optimizer for hidden layers in neural networks. O(M) is close to
 U V^T of M = U S V^T: five steps of a Newton-Schulz iteration X <- a X + (b A + c A^2) X with A = X
-X^T, which send each singular value of M / |M| to one near 1, and leave U and V as they are.
+X^T, which send each singular value of M / |M| to one near 1, and leave U and V as they are. The
+kernels of a convolution are one matrix, of a row for each channel that comes out.
 
 Shape letters: m rows and n columns of a matrix.
 """
@@ -57,6 +58,8 @@ class Muon:
             kept = self.momentum[index].to(matrix).mul_(MOMENTUM).add_(matrix.grad)
             self.momentum[index] = kept
             ahead = matrix.grad.add(kept, alpha=MOMENTUM)
-            rows, columns = matrix.shape
+            flat = ahead.flatten(1)
+            rows, columns = flat.shape
+            move = orthogonalised(flat).view(matrix.shape)
             matrix.mul_(1 - rate * self.decay)
-            matrix.sub_(orthogonalised(ahead), alpha=rate * max(1.0, rows / columns) ** 0.5)
+            matrix.sub_(move, alpha=rate * max(1.0, rows / columns) ** 0.5)

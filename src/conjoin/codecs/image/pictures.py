@@ -12,7 +12,7 @@ import numpy as np
 
 from conjoin.codecs.image.colours import pillow
 
-__all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in"]
+__all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in", "stacked"]
 
 SUFFIXES = (
     ".png",
@@ -106,6 +106,11 @@ class Picture:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+
+def stacked(pictures: Iterable[Picture | None]) -> np.ndarray:
+    """uint8 (n, H, W) or (n, H, W, C) of those that there are; they must be of one size."""
+    return np.stack([picture.pixels for picture in pictures if picture is not None])
 
 
 def pictures_in(cells: Iterable[Any]) -> list[Picture | None]:

@@ -267,7 +267,8 @@ class Column:
         if self.type == "picture":
             return f"pictures of {self.format} pixels" if self.format else "pictures"
         if self.type == "text":
-            return f"strings of {len(self.levels)} characters" if self.levels else "strings"
+            made_of = self.format or "characters"
+            return f"strings of {len(self.levels)} {made_of}" if self.levels else "strings"
         if self.type == "smiles":
             return f"molecules of {len(self.levels)} tokens" if self.levels else "molecules"
         if not self.numeric:

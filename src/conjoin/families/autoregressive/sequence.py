@@ -6,7 +6,8 @@ C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2, 
 of ``conjoin.nets.decoder``, whose matrices are moved by Muon (``conjoin.training.muon``). After N
 tokens, the capacity, the end is certain: so all strings sum to one. Of a string whose beginning is
 known, log p is that of the beginning, and the rest is drawn token by token: both are exact. The
-context c is any record; a network learns what it means that nothing is known of it. In nats.
+context c is any record; a network learns what it means that nothing is known of it. A picture is
+told place by place, and each token attends to all of its places. In nats.
 
 With ``reading`` the same network also reads strings in both directions: some rows of each step
 teach it to tell hidden tokens, and columns of the context from the string
@@ -59,13 +60,14 @@ from conjoin.families.diffusion.picture import withheld
 from conjoin.nets.decoder import Decoder
 from conjoin.nets.decoder_rows import ManyRows
 from conjoin.nets.decoder_steps import MAX_ROWS
-from conjoin.nets.encoders import RecordEncoder
+from conjoin.nets.encoders import PLACE_WIDTH, RecordEncoder
 from conjoin.nets.precision import check_precision, computing_in, fastest
 from conjoin.nets.sequence import SequenceNet
 
 __all__ = ["Sequence", "SequenceDensity"]
 
 MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
+PLACE_SHARE = 4  # by which that is divided where places of pictures stand before the tokens
 MAX_LENGTH = 1 << 14  # tokens of a string that the network learns from
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
@@ -83,6 +85,7 @@ DRAWINGS: dict[str, Callable[[torch.Generator | None], Choose]] = {
 MAX_KEPT_BYTES = 1 << 26
 MIN_DRAWN_ROWS = 64
 MAX_DRAWN_ROWS = 512
+PICTURES_TOLD = ("places", "mean")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,10 @@ class Sequence(Config):
     reading
         Share of the rows of a step that the network reads in both directions, to tell hidden tokens
         and the columns beside the string; the others teach it to write. 0: it only writes.
+    pictures
+        How a picture of the context is told: by "places", to which each token attends, or as the
+        "mean" over them, as by models that were saved by versions before it, and by the "absolute"
+        network always.
     """
 
     width: int = 64
@@ -137,6 +144,7 @@ class Sequence(Config):
     precision: str = "auto"
     drawing: str = "inversion"
     reading: float = 0.0
+    pictures: str = "places"
 
     implied: ClassVar[dict[str, Any]] = {
         "size": None,
@@ -145,8 +153,9 @@ class Sequence(Config):
         "precision": "float32",
         "drawing": "gumbel",
         "reading": 0.0,
+        "pictures": "mean",
     }
-    unwritten: ClassVar[dict[str, Any]] = {"reading": 0.0}
+    unwritten: ClassVar[dict[str, Any]] = {"reading": 0.0, "pictures": "mean"}
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:
@@ -156,6 +165,9 @@ class Sequence(Config):
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}.")
         if self.drawing not in DRAWINGS:
             raise ValueError(f"drawing must be one of {', '.join(DRAWINGS)}, got {self.drawing!r}.")
+        if self.pictures not in PICTURES_TOLD:
+            known = ", ".join(PICTURES_TOLD)
+            raise ValueError(f"pictures must be one of {known}, got {self.pictures!r}.")
         if not 0 <= self.reading < 1:
             raise ValueError(f"reading must be at least 0 and less than 1, got {self.reading!r}.")
         if self.reading and self.network != "rotary":
@@ -228,9 +240,12 @@ class SequenceDensity(Density):
         super().__init__(space, config, structure, context_space)
         self.tokens = space.variables[0].cardinality
         self.capacity = space.shape[0]
-        self.encoder = RecordEncoder(self.context_space)
+        by_place = config.pictures == "places" and config.network == "rotary"
+        self.encoder = RecordEncoder(self.context_space, by_place)
         width, blocks = config.shape
-        more = {"reads": True} if config.reading else {}
+        more: dict[str, Any] = {"reads": True} if config.reading else {}
+        if self.encoder.places:
+            more |= {"places": self.encoder.places, "place_width": PLACE_WIDTH}
         self.net: Any = NETWORKS[config.network](
             self.capacity, self.tokens, self.encoder.size, width, blocks, config.dropout, **more
         )
@@ -346,7 +361,8 @@ class SequenceDensity(Density):
             for part in slices(len(valid), max(1, MAX_TOKENS_AT_ONCE // places)):
                 yield torch.arange(len(valid))[part], places
             return
-        yield from about_equally_long(valid, MAX_TOKENS_AT_ONCE)
+        most = MAX_TOKENS_AT_ONCE // (PLACE_SHARE if self.encoder.places else 1)
+        yield from about_equally_long(valid, most)
 
     def _log_next(self, logits: Float[Tensor, "B T V1"]) -> Float[Tensor, "B T V1"]:
         """Normalised; at the capacity the end is certain."""

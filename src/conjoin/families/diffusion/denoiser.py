@@ -2,14 +2,17 @@ r"""What a picture looked like before noise was added: a network under the preco
 
     D(z; s) = G(z; s) + c_out F(c_in z, G(z; s); ln s),
     c_out^2 = E |G - x|^2 / D under the Gaussian,  c_in = 1 / sqrt(s^2 + 1)
-    loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5, 1.2^2)
+    loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(c, 1.2^2)
 
 G is what the means and covariances of the pixels say (``wiener``), so that the network learns only
 what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out = s / sqrt(
 s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the design space
 of diffusion-based generative models, table 1. A picture is shifted and scaled by what its data have
 on the average. One share of the noise levels is spread evenly instead, so that the bound, which
-asks at every level, does not ask where nothing was learned. No nats here: ``picture`` makes them.
+asks at every level, does not ask where nothing was learned. The centre c is -.5 where details are
+what is hard; a picture that is told by words is laid out at noises in which details have drowned,
+so there c is greater (E. Hoogeboom, J. Heek and T. Salimans (2023), Simple diffusion, section 3.1,
+on noise that many pixels alike shine through). No nats here: ``picture`` makes them.
 
 Shape letters: B rows, C channels, H and W sides, D = C H W pixels, F features.
 
@@ -32,14 +35,13 @@ from conjoin.nets.conditioned import Conditioned
 from conjoin.nets.patches import Patches
 from conjoin.nets.precision import computing_in
 from conjoin.nets.unet import Unet
+from conjoin.nets.worded import Worded
 
 __all__ = ["BODIES", "Denoiser"]
 
 BODIES: dict[str, Callable[..., Conditioned]] = {"unet": Unet, "transformer": Patches}
 
-# of ln s in the fit
-CENTRE = -0.5
-DEVIATION = 1.2
+DEVIATION = 1.2  # of ln s in the fit
 EVEN_SHARE = 0.1  # share of the fit's noise levels that are spread evenly
 MAX_NOISE = 40.0  # the largest s
 WITHHELD_SHARE = 0.2  # share of the fit in which the class is not told
@@ -54,7 +56,13 @@ class Denoiser(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, grid: tuple[int, int, int], levels: int, classes: int, config: Any, told: int = 0
+        self,
+        grid: tuple[int, int, int],
+        levels: int,
+        classes: int,
+        config: Any,
+        told: int = 0,
+        words: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -62,11 +70,15 @@ class Denoiser(nn.Module):
         self.classes = classes
         self.precision = config.precision
         self.last_noise = config.last_noise
+        self.noise_centre = config.noise_centre
         axes = axes_of(grid, config.axes)
         self.gaussian = Wiener(grid, axes, classes) if axes else None
         shown = (2 if axes else 1) * grid[0]
-        self.net = BODIES[config.body](
-            grid[0], grid[1:], classes, config.size, config.blocks, config.dropout, told, shown
+        dials = (config.size, config.blocks, config.dropout)
+        self.net: Conditioned = (
+            BODIES[config.body](grid[0], grid[1:], classes, *dials, told, shown)
+            if words is None
+            else Worded(grid[0], grid[1:], told, words, *dials, shown)
         )
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
@@ -83,6 +95,11 @@ class Denoiser(nn.Module):
         if self.gaussian is not None:
             # no variance is below that of rounding to a grey level, a twelfth of its square
             self.gaussian.start(self.pictures(value), code, self.least**2 / 3)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the network is told anything beside the picture."""
+        return self.net.is_told
 
     @property
     def least(self) -> float:
@@ -167,7 +184,7 @@ class Denoiser(nn.Module):
             torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)
         ) / max(rows, 1)
         log_s = (
-            CENTRE
+            self.noise_centre
             + DEVIATION * torch.special.ndtri(stratified.double().clamp(1e-6, 1 - 1e-6)).float()
         )
         even = math.log(self.least) + torch.rand(rows, generator=generator) * math.log(

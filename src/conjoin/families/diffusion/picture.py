@@ -9,9 +9,11 @@ for noise that is added without shrinking the picture, z = x + s e; the integral
 grey level to a noise in which nothing is seen. P(x | z) weighs the grey levels of each pixel by
 their shares in the rows of the fit. The bound is that of the discrete picture, in nats; its noise
 is the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise,
-``student`` the shortest ones.
+``student`` the shortest ones. What is told beside a picture is a class, columns, or columns and a
+string, to whose tokens the network attends (``conjoin.nets.worded``).
 
-Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F features.
+Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F features, T conditioning
+numbers.
 
 >>> from conjoin.core import Variable
 >>> space = Space((64,), (Variable("pixel", "ordered", cardinality=256),) * 64, "image", (1, 8, 8))
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 
 from conjoin.components.typicality import Typicality
 from conjoin.core import (
+    Block,
     Capabilities,
     Config,
     Density,
@@ -40,6 +43,7 @@ from conjoin.core import (
     Likelihood,
     Recipe,
     Space,
+    Status,
     seeded,
     stream,
 )
@@ -52,8 +56,9 @@ from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
 from conjoin.nets.inputs import EMBEDDED, Inputs, embedding_mark
 from conjoin.nets.precision import check_precision, fastest
+from conjoin.nets.worded import UNKNOWN_WORD
 
-__all__ = ["PictureDensity", "PictureDiffusion", "withheld"]
+__all__ = ["MAX_WORDS", "PictureDensity", "PictureDiffusion", "withheld"]
 
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
 CHUNK_PICTURES = 256  # pictures that the network sees at once
@@ -69,6 +74,9 @@ AXES_PER_READING = (384, 8, 48, 9)  # principal axes of each reading
 TYPICAL_ROWS = 6000  # rows by which typical ones are known
 EDITING_STEPS = 8  # of an edit: once to noise and twice, with guidance, back
 DISTILLED = "distilled"  # in ``structure``: network calls of a draw by the student
+WORDS = "words"  # in ``structure``: the network attends to the string of its context
+MAX_WORDS = 128  # tokens of a string, at most, that a network of pictures attends to
+UNTOLD_SHARE = 0.15  # of the fit, in which no word is told
 MAX_LEVEL_SHARES = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 
@@ -117,6 +125,12 @@ class PictureDiffusion(Config):
         The noise under which a pixel's level is told, in deviations of the pixels, unless half a
         grey level is less: with few levels that is so much that pixels would be drawn as if each
         stood alone. None: half a grey level always.
+    noise_centre : float, default -0.5
+        Mean of the log of the noise in the fit. At -0.5 most steps teach details; at 1 most teach
+        what stands where.
+    matrix_rate : float or None, default None
+        Learning rate of the matrices that attend to words, which Muon moves; None: they are moved
+        like all others.
     """
 
     size: float = 1.0
@@ -136,9 +150,22 @@ class PictureDiffusion(Config):
     body: str = "unet"
     axes: int = 384
     last_noise: float | None = 0.3
+    noise_centre: float = -0.5
+    matrix_rate: float | None = None
 
-    implied: ClassVar[dict[str, Any]] = {"precision": "bfloat16", "axes": 0, "last_noise": None}
-    unwritten: ClassVar[dict[str, Any]] = {"axes": 0, "last_noise": None}
+    implied: ClassVar[dict[str, Any]] = {
+        "precision": "bfloat16",
+        "axes": 0,
+        "last_noise": None,
+        "noise_centre": -0.5,
+        "matrix_rate": None,
+    }
+    unwritten: ClassVar[dict[str, Any]] = {
+        "axes": 0,
+        "last_noise": None,
+        "noise_centre": -0.5,
+        "matrix_rate": None,
+    }
 
     def in_precision(self, precision: str) -> Self:
         check_precision(precision)
@@ -155,7 +182,12 @@ class PictureDiffusion(Config):
         )
         memory = min(MAX_MEMORY, max(0.0, 1 - 1 / (AVERAGED_SHARE * steps)))
         return Recipe(
-            steps=steps, batch=self.batch, rate=self.rate, decay=self.decay, memory=memory
+            steps=steps,
+            batch=self.batch,
+            rate=self.rate,
+            decay=self.decay,
+            memory=memory,
+            matrix_rate=self.matrix_rate,
         )
 
 
@@ -163,13 +195,22 @@ def _structure(context_space: Space | None) -> dict[str, Any]:
     """What the network's shape depends on beyond the spaces and the config."""
     if context_space is None or not context_space.shape:
         return {}
-    return dict(embedding_mark(context_space.variables))
+    words = _words_of(context_space)
+    columns = context_space.variables[: context_space.columns if words else None]
+    return dict(embedding_mark(columns)) | ({WORDS: True} if words else {})
+
+
+def _words_of(context_space: Space) -> Block | None:
+    """The string that a network attends to: the only block behind the columns, if it is short."""
+    found = context_space.blocks
+    short = len(found) == 1 and found[0].ragged and found[0].shape[0] <= MAX_WORDS
+    return found[0] if short else None
 
 
 class PictureDensity(Density):
     """log p is a bound by Monte Carlo, whose noise all rows share. What the network was told of a
     class it keeps for draws. The context may also be columns (B, C) that go with the picture, any
-    of them missing."""
+    of them missing, and the cells of a string behind them."""
 
     config_class = PictureDiffusion
     bounded = True
@@ -202,6 +243,12 @@ class PictureDensity(Density):
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         told = () if context_space is None else context_space.variables
+        words = None
+        if context_space is not None and WORDS in self.structure:
+            block = context_space.blocks[0]
+            words = (block.shape[0], block.variables[0].cardinality)
+            told = told[: context_space.columns]
+        self.told_columns = len(told)
         self.inputs = (
             Inputs(told, EMBEDDED in self.structure)
             if context_space is not None and context_space.shape
@@ -209,7 +256,7 @@ class PictureDensity(Density):
         )
         classes = told[0].cardinality if told and self.inputs is None else 0
         self.core = Denoiser(
-            space.grid, levels, classes, config, self.inputs.size if self.inputs else 0
+            space.grid, levels, classes, config, self.inputs.size if self.inputs else 0, words
         )
         pixels = len(space.variables) if len(space.variables) * levels <= MAX_LEVEL_SHARES else 1
         cells = len(PROFILE_NOISES) * TILES_PER_SIDE**2 * space.grid[0]
@@ -248,7 +295,8 @@ class PictureDensity(Density):
         )
         density._count(data.value)
         if density.inputs is not None and context is not None:
-            density.inputs.start(context.value, context.mask)
+            columns = context.cut(density.told_columns)[0]
+            density.inputs.start(columns.value, columns.mask)
         return density.eval()
 
     def _count(self, value: Tensor) -> None:
@@ -281,6 +329,12 @@ class PictureDensity(Density):
             distils=True,
         )
 
+    @property
+    def status_of_draws(self) -> Status:
+        """Guided ones are no draws of p."""
+        guided = self.core.tells and self.config.guidance != 0
+        return Status.APPROXIMATE if guided else super().status_of_draws
+
     def _code(self, context: Event | None) -> Tensor | None:
         """(B,) classes as the network knows them: those that are missing are one more. (B, T) of
         columns."""
@@ -290,7 +344,18 @@ class PictureDensity(Density):
                 if context is None
                 else torch.where(context.mask, context.value, float(self.core.classes))
             )
-        return self.inputs(context.value, context.mask).float()
+        columns, words = context.cut(self.told_columns)
+        told = self.inputs(columns.value, columns.mask)
+        return torch.cat([told, words.value.where(words.mask, UNKNOWN_WORD)], 1).float()
+
+    def _partly_told(self, context: Event, generator: torch.Generator) -> Event:
+        """The context with random columns hidden, and at times all words."""
+        columns, words = context.cut(self.told_columns)
+        gone = [withheld(columns.value.shape, generator)]
+        if words.value.shape[1]:
+            untold = torch.rand(context.rows, 1, generator=generator) < UNTOLD_SHARE
+            gone.append(untold.expand(words.value.shape))
+        return context.hide(torch.cat(gone, 1))
 
     # ------------------------------------------------------------------ the bound
 
@@ -356,9 +421,7 @@ class PictureDensity(Density):
         if self.student is not None:
             return self.student.loss(self.core, pictures, self._code(context), noise).double()
         code = self._code(
-            context
-            if context is None or self.inputs is None
-            else context.hide(withheld(context.value.shape, noise))
+            context if context is None or self.inputs is None else self._partly_told(context, noise)
         )
         with seeded(noise):
             return self.core.loss(pictures, mask, code, noise).double()

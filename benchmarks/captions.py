@@ -1,0 +1,241 @@
+"""Pictures and words: one joint model of scenes and captions, judged by an exact judge.
+
+    python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--model FOLDER]
+
+A model of a table of pictures and captions alone (``conjoin.datasets.draw_scenes``, 32 x 32) is
+fitted, or taken from a folder. *drawn*: pictures for prompts whose pairs of colour and shape the
+fit has seen, and for prompts with pairs that it has not, read by ``judge_scene``. *told*: captions
+of real pictures, true where the judge finds all of them in the picture. Every figure stands between
+a ceiling (real pictures with their captions) and a floor (the same captions, shuffled). *agrees*:
+the model's caption of its own drawing is the prompt. *inpainted*: the left half of a scene of two
+things side by side covered, the caption known. *changed*: the prompt with one colour changed, drawn
+from the same noise. *unfamiliar*: what ``decide`` says of other pictures with captions of scenes,
+at 5 % false alarms. Seconds are of the CPU.
+"""
+
+import argparse
+import re
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+
+from conjoin import JointDensity, load
+from conjoin.codecs.image.pictures import pictures_in, stacked
+from conjoin.core import stream
+from conjoin.datasets import draw_scenes
+from conjoin.datasets.scenes import COLOURS, judge_scene
+from conjoin.families.multimodal import Multimodal
+
+PICTURE, CAPTION = "picture", "caption"
+PATTERNS = ("one", "relation", "several", "row")
+BINS = 10  # of the calibration error
+
+
+def table(pictures, captions):
+    """A frame of both; None where one is not known."""
+    cells = {PICTURE: pd.Series(list(pictures), dtype=object)} if pictures is not None else {}
+    frame = pd.DataFrame(cells, index=range(len(captions if pictures is None else pictures)))
+    if pictures is None:
+        frame[PICTURE] = None
+    frame[CAPTION] = pd.Series(captions, dtype=object) if captions is not None else None
+    return frame
+
+
+def fitted(rows, seconds, seed):
+    """The joint model, and the CPU seconds of its fit."""
+    scenes = draw_scenes(rows, seed=seed)
+    start = time.process_time()
+    model = JointDensity(family=Multimodal(), max_time=seconds, random_state=seed)
+    model.fit(table(scenes.pictures, scenes.captions))
+    return model, time.process_time() - start
+
+
+def judged(pictures, scenes):
+    """The share of pictures in which each slot is right, and all are, by pattern."""
+    tally = {}
+    for picture, scene in zip(pictures, scenes, strict=True):
+        verdict = judge_scene(picture, scene)
+        for slot, right in verdict.items():
+            tally.setdefault(slot, []).append(right)
+        tally.setdefault(f"all {scene.pattern}", []).append(verdict["all"])
+    return {slot: float(np.mean(right)) for slot, right in tally.items()}
+
+
+def drawn(model, prompts):
+    """A picture for each prompt."""
+    found = model.impute(table(None, prompts), n_draws=1, random_state=0)[0]
+    return stacked(pictures_in(found[PICTURE]))
+
+
+def told(model, pictures):
+    """The most probable caption of each picture, token by token."""
+    return model.impute(table(pictures, None))[CAPTION].tolist()
+
+
+def shuffled(scenes, seed=0):
+    """The same scenes in another order."""
+    return [scenes[place] for place in np.random.default_rng(seed).permutation(len(scenes))]
+
+
+def exactly(captions, scenes):
+    """The share of captions that are right to the letter, in all and by pattern."""
+    right = [c == scene.caption for c, scene in zip(captions, scenes, strict=True)]
+    return by_pattern(right, scenes, "to the letter")
+
+
+def truly(captions, pictures, scenes):
+    """The share of captions that the judge finds true of a picture: of two things either may be
+    named first, so that half of the true captions are not the caption to the letter."""
+    right = [holds(*each) for each in zip(captions, pictures, strict=True)]
+    return by_pattern(right, scenes, "true")
+
+
+def holds(caption, picture):
+    """Whether a caption is true of a picture; one that is no caption of scenes is not."""
+    try:
+        return judge_scene(picture, caption)["all"]
+    except ValueError:
+        return False
+
+
+def by_pattern(right, scenes, word):
+    right = np.array(right)
+    kind = np.array([scene.pattern for scene in scenes])
+    by = {f"{word} {each}": float(right[kind == each].mean()) for each in PATTERNS if each in kind}
+    return {word: float(right.mean())} | by
+
+
+def calibration_error(model, pictures, captions, answers):
+    """The mean gap between the probability of the caption that is told and how often it is right
+    (M. Naeini, G. Cooper and M. Hauskrecht (2015), Obtaining well calibrated probabilities using
+    Bayesian binning)."""
+    both = model.score_samples(table(pictures, answers))
+    alone = model.score_samples(table(pictures, None))
+    share = np.exp(np.minimum(both - alone, 0.0))
+    right = np.array(answers) == np.array(captions)
+    place = np.minimum((share * BINS).astype(int), BINS - 1)
+    gaps = [abs(share[place == b].sum() - right[place == b].sum()) for b in range(BINS)]
+    return float(sum(gaps) / len(share))
+
+
+def line(name, found, ceiling=None, floor=None):
+    """One line of the table: figure, ceiling, floor."""
+    for slot, value in found.items():
+        beside = [f"{each[slot]:5.2f}" for each in (ceiling, floor) if each and slot in each]
+        print(f"{name:28s} {slot:14s} {value:5.2f}   {'  '.join(beside)}", flush=True)
+
+
+def both_ways(model, name, test):
+    """Pictures of the prompts, captions of the pictures, and captions of what was drawn."""
+    start = time.process_time()
+    pictures = drawn(model, test.captions)
+    seconds = (time.process_time() - start) / len(pictures)
+    real = judged(test.pictures, test.scenes)
+    floor = judged(test.pictures, shuffled(test.scenes))
+    line(f"drawn, {name}", judged(pictures, test.scenes), real, floor)
+    print(f"{'':28s} {1000 * seconds:.0f} ms of CPU a picture")
+    answers = told(model, test.pictures)
+    mixed = [scene.caption for scene in shuffled(test.scenes)]
+    line(
+        f"told, {name}",
+        truly(answers, test.pictures, test.scenes),
+        truly(test.captions, test.pictures, test.scenes),
+        truly(mixed, test.pictures, test.scenes),
+    )
+    floor = exactly(mixed, test.scenes)
+    line(f"told, {name}", exactly(answers, test.scenes), None, floor)
+    line(f"agrees, {name}", exactly(told(model, pictures), test.scenes), None, floor)
+
+
+def inpainted(model, n):
+    """Scenes of two things side by side, the left half covered."""
+    every = draw_scenes(20 * n, seed=79, patterns=["relation"])
+    some = [place for place, s in enumerate(every.scenes) if s.how in ("left of", "right of")][:n]
+    scenes = [every.scenes[place] for place in some]
+    codec = model.model_.codec
+    rows = codec.encode(codec.rows(table(every.pictures[some], [s.caption for s in scenes])))
+    event = rows.event
+    side = every.pictures.shape[1]
+    cell = np.arange(event.value.shape[1])
+    covered = torch.as_tensor((cell < 3 * side * side) & (cell % side < side // 2))
+    with torch.no_grad():
+        out = model.model_.joint.sample_conditional(event.hide(covered), generator=stream(0))
+    kept = bool((out.value[:, ~covered] == event.value[:, ~covered]).all())
+    pictures = out.value[:, : 3 * side * side].reshape(-1, 3, side, side).permute(0, 2, 3, 1)
+    line("inpainted, caption known", judged(pictures.numpy().astype(np.uint8), scenes))
+    print(f"{'':28s} known pixels are {'untouched' if kept else 'CHANGED'}")
+
+
+def changed(model, n):
+    """One colour of a prompt changed, drawn from the same noise: whether the new prompt holds, and
+    whether the pixels that neither prompt's things cover stay."""
+    test = draw_scenes(n, seed=80, patterns=["one", "several"])
+    rng = np.random.default_rng(0)
+    new = []
+    for caption in test.captions:
+        old = re.search("|".join(COLOURS), caption).group()
+        other = rng.choice([each for each in COLOURS if each != old])
+        new.append(caption.replace(old, other))
+    before, after = drawn(model, test.captions), drawn(model, new)
+    verdicts = [judge_scene(picture, prompt) for picture, prompt in zip(after, new, strict=True)]
+    line(
+        "changed",
+        {
+            "new colour": float(np.mean([each["colours"] for each in verdicts])),
+            "all": float(np.mean([each["all"] for each in verdicts])),
+            "pixels kept": float((np.abs(before.astype(int) - after).max(-1) < 40).mean()),
+        },
+    )
+
+
+def alarms(model, n):
+    """Shares that ``decide`` calls unfamiliar."""
+    test = draw_scenes(n, seed=81)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, test.pictures.shape, dtype=np.uint8)
+    flat = np.broadcast_to(rng.integers(0, 256, (n, 1, 1, 3), dtype=np.uint8), noise.shape)
+    stripes = np.where((np.arange(32) // 4 % 2 == 0)[:, None, None], flat, 255 - flat)
+    kinds = {
+        "real scenes": (test.pictures, test.captions),
+        "noise": (noise, test.captions),
+        "stripes": (stripes, test.captions),
+        "negatives": (255 - test.pictures, test.captions),
+        "unknown words": (test.pictures, [c.replace("a ", "my ", 1) for c in test.captions]),
+    }
+    found = {}
+    for name, (pictures, captions) in kinds.items():
+        verdict = model.decide(table(pictures, captions), false_alarm=0.05)["verdict"]
+        found[name] = float((verdict == "unfamiliar").mean())
+    line("unfamiliar", found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=1500.0)
+    parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if asked.model is None:
+        model, seconds = fitted(asked.rows, asked.seconds, asked.seed)
+        print(f"{asked.rows:,} scenes, {seconds / 60:.1f} CPU minutes")
+    else:
+        model = load(asked.model)
+    print(f"{'':43s} found  ceiling, floor")
+    seen = draw_scenes(asked.prompts, seed=77)
+    both_ways(model, "seen pairs", seen)
+    both_ways(model, "held out", draw_scenes(asked.prompts, seed=78, only_held_out=True))
+    error = calibration_error(model, seen.pictures, seen.captions, told(model, seen.pictures))
+    print(f"calibration error of the caption told, real pictures: {error:.3f}")
+    inpainted(model, asked.prompts // 5)
+    changed(model, asked.prompts // 5)
+    alarms(model, asked.prompts // 2)
+
+
+if __name__ == "__main__":
+    main()
