@@ -35,6 +35,8 @@ ORDER = (
     "adapted",
     "distilled",
     "split_by",
+    "between",
+    "cellwise",
 )
 
 

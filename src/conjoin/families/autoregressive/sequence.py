@@ -476,8 +476,10 @@ class SequenceDensity(Density):
         return ManyRows(self.net) if self._in_parts(rows) else self.net.single()
 
     def _in_parts(self, rows: int) -> bool:
-        """Whether rows are many, which are drawn some at a time by steps that are made for it."""
+        """Whether rows are many, which are drawn some at a time by steps that are made for it; they
+        know of no places."""
         able = self.config.network == "rotary" and self.config.drawing == "inversion"
+        able &= not self.encoder.places
         return able and rows > MAX_ROWS and self.net.embed.weight.device.type == "cpu"
 
     def _step(self, state: _State, token: Tensor | None) -> tuple[_State, Float[Tensor, "B V1"]]:
