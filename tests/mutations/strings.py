@@ -108,7 +108,7 @@ NETWORK = at(
     ),
     (
         "values are not kept",
-        "self.store.values[block, :, :, place : place + 1] = value",
+        "self.store.values[block, :, :, self.place : after] = value",
         "pass",
     ),
     (
