@@ -51,7 +51,7 @@ RATIO = at(
 )
 LATTICE = at(
     "families/classic/lattice.py",
-    ("tests/test_ngram.py", "tests/test_molecules.py", "-k", "exact or lattice or ways"),
+    ("tests/test_reading.py", "-k", "ways"),
     ("equal states by the larger", "share.index_add(0, place,", "share.index_copy(0, place,"),
     ("the end costs where it is certain", "torch.where(full[:, None], 0.0, log_end)", "log_end"),
 )
