@@ -94,6 +94,23 @@ def test_a_caption_that_is_not_told_is_the_null_caption(joint):
     assert joint.status_of(rows) is Status.LOWER_BOUND
 
 
+def test_pictures_beside_a_caption_are_told_of_no_other_picture():
+    """What log p of a row is worth is the same whichever of two pictures is missing."""
+    blocks = [PICTURE, WORDS, Block("other", "image", (3, 8, 8), PICTURE.variables)]
+    flat = Flat(RecordSpace(tuple(blocks)))
+    rows = rows_of(20)
+    pixels = Event(rows.value[:, :PIXELS].reshape(-1, 3, 8, 8).to(torch.uint8))
+    words = FLAT.split(rows)["words"]
+    both = flat.join(Record(picture=pixels, words=words, other=pixels))
+    config = Multimodal(**SMALL, precision="float32").suited(flat.space)
+    density = MultimodalDensity.build(flat.space, config, both, stream(0))
+    for part in density.parts:
+        whole = both.mask.clone()
+        whole[:, part.cells] = False
+        found = density.status_of(Event(both.value, whole))
+        assert found is (Status.APPROXIMATE if part.block.ragged else Status.LOWER_BOUND)
+
+
 def test_captions_of_a_picture_sum_to_one(joint):
     every = WORDS.laid.every(WORDS)
     pixels = torch.randint(4, (1, 3, 8, 8), generator=stream(3)).to(torch.uint8)

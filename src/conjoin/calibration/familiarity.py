@@ -14,6 +14,7 @@ __all__ = [
     "GaussianReading",
     "LeastFamiliarPart",
     "OwnFamiliarity",
+    "make_room",
     "reference_of",
 ]
 
@@ -33,6 +34,7 @@ MAX_DEVIATIONS = 5.0
 ROWS_AT_ONCE = 2048  # rows that are coded at once
 
 MAX_PATTERNS = 16  # of missing cells, whose axes are kept
+MAX_KEPT_PATTERNS = 4_096  # of missing cells, for which the mean and spread of draws are kept
 
 # by which the sum of two standardised readings falls short of zero in one ordinary row of twenty,
 # about
@@ -174,8 +176,15 @@ class Familiarity:
                 if self.gaussian is None
                 else self.gaussian.of_bank(pattern)
             )
+            make_room(self._typical)
             self._typical[key] = (*_usual(drawn), *_usual(second))
         return self._typical[key]
+
+
+def make_room(kept: dict[bytes, Any]) -> None:
+    """For one pattern more: the one that was met first goes where they are many."""
+    if len(kept) >= MAX_KEPT_PATTERNS:
+        del kept[next(iter(kept))]
 
 
 def _usual(drawn: Float[Tensor, " S"]) -> tuple[float, float]:

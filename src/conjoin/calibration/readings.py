@@ -21,6 +21,7 @@ from conjoin.calibration.familiarity import (
     MIN_REFERENCE_ROWS,
     TAIL_SHARE,
     GaussianReading,
+    make_room,
     reference_of,
 )
 from conjoin.calibration.kernels import MAX_COORDINATES, KernelReading
@@ -99,6 +100,8 @@ class Readings:
                 read[name] = RatioReading.from_tensors(variables, own)
             elif own:
                 read[name] = KernelReading.from_tensors(variables, BY_RANK[name], own)
+        if any(name not in (*read, LOG_P, GAUSSIAN) for name in reference):
+            raise ValueError("a reading of familiarity has validation rows and no centres or trees")
         return cls(read, reference)
 
 
@@ -149,6 +152,7 @@ class JoinedFamiliarity:
         """Mean and deviation of each reading over the model's draws with this pattern's cells."""
         key = pattern.numpy().tobytes()
         if key not in self._usual:
+            make_room(self._usual)
             value = (self.bank if pattern.all() else self.sketch).value
             drawn = [self.log_prob(Event(value, pattern.expand_as(value)))]
             drawn += [reading(value, pattern) for reading in self.others.values()]
@@ -225,7 +229,7 @@ def learn_readings(
     strangers = pseudo_strangers(variables, some, generator)
     judged = {name: _asked(every, kind) for name, kind in strangers.items()}
     ordinary = _asked(every, validation)
-    joined = _joined(ordinary, judged)
+    joined = sorted(_joined(ordinary, judged), key=lambda place: NAMES.index(tried[place]))
     reference = reference_of(ordinary[:, joined])
     names = [tried[place] for place in joined]
     return Readings(

@@ -485,13 +485,23 @@ class ColumnsAndBlocks(Density):
         beside = behind.mask.any(1)
         summed = self.space.variables[0].discrete
         open_ = ~columns.mask[:, 1:].all(1) | (~columns.mask[:, 0] & (not summed))
-        earlier = torch.zeros_like(beside)
-        for part, later in itertools.pairwise(self._in_order):
-            gone = ~behind.mask[:, part.cells].all(1)
-            after = slice(None) if self.config.strings_first else slice(later.cells.start, None)
-            earlier = earlier | (gone & behind.mask[:, after].any(1))
+        earlier = self._skipped(behind)
         rough = bool(((open_ & beside) | earlier).any())
         return worst(own, Status.APPROXIMATE) if rough else own
+
+    def _skipped(self, behind: Event) -> Bool[Tensor, " B"]:
+        """Rows in which a block is missing that one which is known is told of. Pictures are told of
+        no other picture where the string is first."""
+        out = torch.zeros(behind.rows, dtype=torch.bool)
+        if self.config.strings_first:
+            string, *pictures = self._in_order
+            gone = ~behind.mask[:, string.cells].all(1)
+            known = [behind.mask[:, each.cells].any(1) for each in pictures]
+            return gone & torch.stack(known).any(0)
+        for part, later in itertools.pairwise(self.parts):
+            gone = ~behind.mask[:, part.cells].all(1)
+            out = out | (gone & behind.mask[:, later.cells.start :].any(1))
+        return out
 
     def _statuses(self, behind: Event) -> Iterator[Status]:
         """What log p of each block is worth; refused as log p of it is."""
@@ -712,7 +722,10 @@ class ColumnsAndBlocks(Density):
         generator: torch.Generator | None,
     ) -> Float[Tensor, " B"]:
         """log p of the known blocks, each given the columns and the blocks before it as they were
-        proposed: what the proposals are weighed by."""
+        proposed: what the proposals are weighed by. Where the string is first, one that is missing
+        was drawn from the pictures, which therefore are not told of it."""
+        if self.config.strings_first:
+            return self._seen(columns, known, generator)
         out = torch.zeros(columns.rows, dtype=torch.float64)
         for part, noise in self._noises(generator):
             mask = torch.zeros_like(known.mask)

@@ -32,6 +32,8 @@ from conjoin.core.shapes import Float, Int
 
 __all__ = ["most_probable"]
 
+MAX_STRINGS = 1_000  # of one row
+
 
 @torch.no_grad()
 @on_device
@@ -60,7 +62,14 @@ def most_probable(
         strings than K the last are empty.
     log_p
         (B, K) nats; -inf where there are fewer strings.
+
+    Raises
+    ------
+    ValueError
+        If ``count`` is less than 1 or more than ``MAX_STRINGS``.
     """
+    if not 1 <= count <= MAX_STRINGS:
+        raise ValueError(f"count must lie between 1 and {MAX_STRINGS}, got {count!r}.")
     width = count + 3 if width is None else width
     end = density.space.variables[0].cardinality
     state = density.begin(rows, context)

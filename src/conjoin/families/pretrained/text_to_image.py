@@ -27,6 +27,7 @@ w columns; T tokens of a text, F features.
 False
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ TOLD_MORE = (
 )  # settings of networks that are told more than a text
 MAKER = "AutoModel"  # of the text encoder
 CHUNK_PICTURES = 8  # that the networks see at once
+CHUNK_TEXTS = 64
 PROFILE_PLACES = (0.05, 0.2, 0.4, 0.6)  # of the steps, at whose noise errors are looked at
 LOG_OFFSET = 1e-6
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose text is not told
@@ -263,7 +265,7 @@ class DiffusersTextToImageDensity(Density):
         found = self.vae.encode(x.to(DTYPES[self.config.dtype])).latent_dist
         scale = float(self.vae.config.scaling_factor)
         mean = (found.mean.double() - self._shift) * scale
-        return mean, 0.5 * found.logvar.double() + float(torch.tensor(scale).double().log())
+        return mean, 0.5 * found.logvar.double() + math.log(scale)
 
     def _decoded(self, latents: Float[Tensor, "B E h w"]) -> Float[Tensor, "B C H W"]:
         plain = latents / float(self.vae.config.scaling_factor) + self._shift
@@ -291,11 +293,12 @@ class DiffusersTextToImageDensity(Density):
         """Each text that differs is read once."""
         if not texts:  # networks take no empty batch
             return torch.zeros(0, 0, 0)
-        each = sorted(set(texts))
-        codes = torch.tensor([self.words.codes(text) for text in each])
-        places = torch.tensor([each.index(text) for text in texts])
-        out: Tensor = self.encoder(input_ids=codes).last_hidden_state
-        return out[places]
+        place = {text: at for at, text in enumerate(sorted(set(texts)))}
+        codes = torch.tensor([self.words.codes(text) for text in place])
+        parts = [
+            self.encoder(input_ids=each).last_hidden_state for each in codes.split(CHUNK_TEXTS)
+        ]
+        return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
 
     def _told(self, z: Tensor, place: Tensor, text: Tensor) -> Float[Tensor, "B E h w"]:
         dtype = DTYPES[self.config.dtype]
