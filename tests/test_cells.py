@@ -1190,6 +1190,14 @@ def test_lengths_that_could_not_be_written_back_stay_words(words):
     assert not codec.schema.columns[0].numeric
 
 
+@pytest.mark.parametrize("cell", ["3m 2h", "2h 2h", "2h 3", "2 x", "-1h 5m", ""])
+def test_later_cells_that_are_no_lengths_are_missing(cell):
+    words = ["3h 32m", "0h 5m", "12h 0m"]
+    codec = TableCodec().fit(pd.DataFrame({"took": words * 20, "v": rng().normal(size=60)}))
+    assert codec.schema.columns[0].parse.read(cell) is None
+    assert codec.schema.columns[0].parse.read("1h 30m") == 90
+
+
 def test_times_of_both_clocks_are_read_and_told():
     words = ["13:00", "11:30 PM", "07:10", "1:05 pm", "12:15 AM"]
     codec = TableCodec().fit(pd.DataFrame({"at": words * 12, "v": rng().normal(size=60).round(2)}))
