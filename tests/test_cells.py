@@ -1199,13 +1199,50 @@ def test_later_cells_that_are_no_lengths_are_missing(cell):
 
 
 def test_times_of_both_clocks_are_read_and_told():
-    words = ["13:00", "11:30 PM", "07:10", "1:05 pm", "12:15 AM"]
-    codec = TableCodec().fit(pd.DataFrame({"at": words * 12, "v": rng().normal(size=60).round(2)}))
+    words = ["13:00", "11:30 PM", "07:10", "1:05 pm", "12:15 AM", "08:00", "19:45"]
+    codec = TableCodec().fit(pd.DataFrame({"at": words * 12, "v": rng().normal(size=84).round(2)}))
     frame = pd.DataFrame({"at": words, "v": 0.5})
-    assert numbers_of(codec, frame, "at").round(6).tolist() == [780, 1410, 430, 785, 15]
+    assert numbers_of(codec, frame, "at").round(6).tolist() == [780, 1410, 430, 785, 15, 480, 1185]
     back = codec.decode(codec.encode(frame).event.value)["at"].tolist()
-    assert back == ["13:00", "23:30", "07:10", "13:05", "00:15"]
+    assert back == ["13:00", "23:30", "07:10", "13:05", "00:15", "08:00", "19:45"]
     assert any("'11:30 PM' among those of 24 hours" in text for text in codec.schema.notices)
+
+
+ODD_WORDS = {
+    "length": ([f"{hour}h {minute}m" for hour in range(3) for minute in range(20)], "soon"),
+    "month": ([f"20{year}-{month:02d}" for year in range(10, 15) for month in range(1, 13)], "tbd"),
+    "quarter": ([f"Q{i % 4 + 1} 20{i // 4 + 10}" for i in range(60)], "2013Q3"),
+    "week": ([f"2017-W{week % 52 + 1:02d}" for week in range(60)], "2015-W60"),
+    "time": ([f"{i % 24:02d}:{i:02d}" for i in range(59)] + ["11:30 PM"], "25:10"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_WORDS)
+def test_one_odd_cell_among_lengths_months_and_times_is_missing_and_told(name):
+    words, odd = ODD_WORDS[name]
+    codec = TableCodec()
+    codec.fit(pd.DataFrame({"when": [*words, odd], "v": rng().normal(size=61)}))
+    assert codec.schema.columns[0].numeric
+    told = [text for text in codec.schema.notices if f"row 60: {odd!r} is not a value" in text]
+    assert len(told) == 1 and "counts as missing" in told[0]
+
+
+def test_times_are_written_as_most_are_and_dates_beside_one_iso_date_keep_their_zeros():
+    times = [f"{i % 12 + 1}:{i:02d} {'AM' if i % 2 else 'PM'}" for i in range(59)] + ["14:30"]
+    days = [f"{i % 9 + 1}.{i % 9 + 1}.2016" for i in range(59)] + ["2017-03-04"]
+    frame = pd.DataFrame({"at": times, "day": days, "v": rng().normal(size=60)})
+    codec = TableCodec().fit(frame)
+    back = codec.decode(codec.encode(frame).event.value)
+    assert back["at"].tolist() == [*times[:59], "2:30 PM"]
+    assert back["day"].tolist() == [*days[:59], "4.3.2017"]
+    assert any("'14:30' among those with AM and PM" in text for text in codec.schema.notices)
+
+
+def test_few_times_of_a_day_or_more_are_told():
+    words = [f"{i % 24:02d}:{i % 60:02d}" for i in range(99)]
+    codec = TableCodec()
+    codec.fit(pd.DataFrame({"took": [*words, "25:10"], "v": rng().normal(size=100)}))
+    assert any("such as '25:10', so that all are taken as" in text for text in codec.schema.notices)
 
 
 def test_times_that_could_be_of_either_clock_stay_words():
@@ -1240,6 +1277,16 @@ def test_months_quarters_and_weeks_are_counted_and_are_written_back(words, count
 def test_seasons_and_weeks_that_do_not_exist_stay_words(words):
     codec = TableCodec().fit(pd.DataFrame({"when": words * 20, "v": rng().normal(size=60)}))
     assert not codec.schema.columns[0].numeric
+
+
+def test_bounds_of_a_target_are_not_told_as_words_among_its_numbers(tmp_path, capsys):
+    numbers = [f"{value:.1f}" for value in rng().uniform(10, 100, 90)]
+    y = [*numbers, *["<10", ">100"] * 5]
+    path = tmp_path / "b.csv"
+    pd.DataFrame({"v": rng().normal(size=100).round(2), "y": y}).to_csv(path, index=False)
+    assert run(["check", str(path), "--target", "y", "--schema", str(tmp_path / "s.json")]) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "of which 10 rows tell a bound" in told and "are taken as words" not in told
 
 
 def test_infinite_labels_are_told_with_their_row():

@@ -7,7 +7,11 @@ WORDS = ("tests/test_cells.py", "-k", "lengths or leading or clock or months or 
 PADDING = at(
     "codecs/table/padding.py",
     WORDS,
-    ("zeros are left out everywhere", "in bare - padded else", "in bare | set(_PADDED) else"),
+    (
+        "zeros are left out everywhere",
+        'if bare[code["letter"]] > 0 else',
+        'if code["letter"] in _PADDED else',
+    ),
     ("zeros are never left out", 'text.str.replace(r"^0(?=\\d)", "", regex=True)', "text"),
 )
 LENGTHS = at(
@@ -30,7 +34,7 @@ CALENDAR = at(
 CLOCK = at(
     "codecs/table/clock.py",
     WORDS,
-    ("either clock is read", "or not any(map(_of_24_hours, plain))", "or False"),
+    ("either clock is read", "(day and any(map(_is_of_24_hours, plain)))", "day"),
 )
 BOUNDS = at(
     "fitting/bounded.py",

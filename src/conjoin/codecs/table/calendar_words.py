@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from conjoin.codecs.table.clock import number_or_none
 
-__all__ = ["CalendarWords", "learn_calendar"]
+__all__ = ["CalendarWords", "learn_calendar", "usual_calendar"]
 
 _FIRST_YEAR = 1970
 _WEEK_1970 = datetime.date(1970, 1, 1).toordinal() // 7
@@ -124,6 +124,15 @@ def learn_calendar(words: Sequence[str]) -> CalendarWords | None:
         if all(form.read(word) is not None for word in words):
             return form
     return None
+
+
+def usual_calendar(words: Sequence[str]) -> set[str]:
+    """The words that are months, quarters or weeks in the one way in which most are."""
+    found = [
+        {word for word in words if form.read(word) is not None}
+        for form in map(CalendarWords, _STYLES)
+    ]
+    return max(found, key=len)
 
 
 def _may_be_season(word: str) -> bool:

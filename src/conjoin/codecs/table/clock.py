@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-__all__ = ["Clock", "learn_clock", "number_or_none"]
+__all__ = ["Clock", "learn_clock", "number_or_none", "usual_times"]
 
 _TIME = re.compile(
     r"(?P<hour>\d{1,3}):(?P<minute>[0-5]\d)(:(?P<second>[0-5]\d)(\.(?P<rest>\d{1,6}))?)?"
@@ -15,6 +15,7 @@ _TIME = re.compile(
 _MAX_PLACES = 6
 _DAY_MINUTES = 1440
 _DAY_SECONDS = 86_400
+MAX_LONG_SHARE = 0.02  # of times, up to which those of a day or more are named
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,39 +102,63 @@ def _seconds(found: re.Match[str]) -> float | None:
 
 def learn_clock(words: Sequence[str]) -> tuple[Clock, tuple[str, ...]] | None:
     """The one way in which every word is a time, and what was assumed; None where there is none.
-    Times with words for the halves of a day are read among those of 24 hours, where these show
-    themselves by an hour after 12 or of 0."""
+    Times with words for the halves of a day are read beside those of 24 hours, where these show
+    themselves by an hour after 12 or of 0; all are written as most are."""
     found = [_TIME.fullmatch(word.strip()) for word in words]
     read = [match for match in found if match is not None and _seconds(match) is not None]
     if not read or len(read) < len(words):
         return None
     plain = [match for match in read if not match["half"]]
-    tops = max((_seconds(match) or 0.0) for match in read)
     halved = [match for match in read if match["half"]]
-    if plain and halved and (tops >= _DAY_SECONDS or not any(map(_of_24_hours, plain))):
+    day = all(map(_is_of_day, read))
+    if plain and halved and not (day and any(map(_is_of_24_hours, plain))):
         return None
-    usual = plain or read
+    usual, others = (halved, plain) if len(halved) > len(plain) else (plain, halved)
     hours = [match["hour"] for match in usual]
     clock = Clock(
         width=2 if any(hour[0] == "0" for hour in hours if len(hour) > 1) else min(map(len, hours)),
         seconds=any(match["second"] for match in read),
         places=max(len(match["rest"] or "") for match in read),
         half=_halves(usual),
-        day=tops < _DAY_SECONDS,
+        day=day,
     )
-    return clock, _told_of_halves(clock, halved[0][0]) if plain and halved else ()
+    told = _told_of_halves(clock, others) if plain and halved else _told_of_long(read)
+    return clock, told
 
 
-def _of_24_hours(found: re.Match[str]) -> bool:
+def usual_times(words: Sequence[str]) -> set[str]:
+    """The words that are times; times of day, where some are told as before or after noon."""
+    found = {word: _TIME.fullmatch(word.strip()) for word in words}
+    read = {word: match for word, match in found.items() if match and _seconds(match) is not None}
+    if any(match["half"] for match in read.values()):
+        return {word for word, match in read.items() if _is_of_day(match)}
+    return set(read)
+
+
+def _is_of_24_hours(found: re.Match[str]) -> bool:
     return not 1 <= int(found["hour"]) <= 12
 
 
-def _told_of_halves(clock: Clock, word: str) -> tuple[str, ...]:
-    """The words for what becomes of times with AM and PM among those of 24 hours."""
+def _is_of_day(found: re.Match[str]) -> bool:
+    return (_seconds(found) or 0.0) < _DAY_SECONDS
+
+
+def _told_of_halves(clock: Clock, others: Sequence[re.Match[str]]) -> tuple[str, ...]:
+    """What becomes of times of one clock among those of the other."""
+    word = next((each[0] for each in others if _is_of_24_hours(each)), others[0][0])
+    usual = "those with AM and PM" if clock.half else "those of 24 hours"
     other = clock.write(clock.read(word) or 0.0)
+    return (f"has times such as {word!r} among {usual}; they are read, and written as {other!r}",)
+
+
+def _told_of_long(read: Sequence[re.Match[str]]) -> tuple[str, ...]:
+    """That times are taken as durations for the sake of a few of them."""
+    long = [match[0] for match in read if not _is_of_day(match)]
+    if not 0 < len(long) <= MAX_LONG_SHARE * len(read):
+        return ()
     return (
-        f"has times such as {word!r} among those of 24 hours; they are read, and written as "
-        f"{other!r}",
+        f"has times of a day or more, such as {long[0]!r}, so that all are taken as durations; "
+        "correct the cell if they are times of day",
     )
 
 

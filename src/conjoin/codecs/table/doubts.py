@@ -22,7 +22,7 @@ from conjoin.codecs.table.moments import day_text
 from conjoin.codecs.table.totals import far_values, is_sum
 from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
 from conjoin.codecs.table.versions import versions_in
-from conjoin.codecs.table.written import is_empty_word, obstacle
+from conjoin.codecs.table.written import is_empty_word, is_limit, obstacle
 
 __all__ = [
     "code_doubts",
@@ -472,6 +472,8 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             f"Column {name!r} mixes dates ({date}) with what is no date in the same format ({odd}),"
             " so all are taken as words; to have dates, write all of them in one way."
         ]
+    if all(map(is_limit, other)):  # of a target, to which they are bounds
+        return []
     if plain and len(plain) >= 0.5 * len(cells) and len(other) <= 20:
         few = len(other) <= MAX_WORDS_OF_NUMBERS and len(plain) >= MIN_AMOUNTS
         numbers = f" To have numbers, say missing={{{name!r}: {other}}}." if few else ""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from conjoin.codecs.table.clock import number_or_none
 
-__all__ = ["Lengths", "learn_lengths"]
+__all__ = ["Lengths", "learn_lengths", "usual_lengths"]
 
 _SECONDS = (86_400, 3_600, 60, 1)
 _UNITS = ("d", "h", "min", "s")
@@ -133,3 +133,9 @@ def learn_lengths(words: Sequence[str]) -> Lengths | None:
             if all(form.write(form.read(word) or 0.0) == word.strip() for word in words):
                 return form
     return None
+
+
+def usual_lengths(words: Sequence[str]) -> set[str]:
+    """The words that are lengths, where some are of several units."""
+    found = {word: parts for word in words if (parts := _parts(word)) is not None}
+    return set(found) if any(len(parts) > 1 for parts in found.values()) else set()

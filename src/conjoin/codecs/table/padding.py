@@ -2,6 +2,7 @@
 for a day of one digit or two, likewise ``%-m``, ``%-H`` and ``%-I``."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +18,8 @@ _PADDED = "dmHI"
 
 
 def with_padding(words: Iterable[Any], form: str) -> str:
-    """The format of dates, with the digits that are written without leading zeros: where some word
-    has one digit, and none has a zero before one.
+    """The format of dates, with the digits that are written without leading zeros: where more words
+    have one digit than a zero before one.
 
     >>> with_padding(["2.10.2016", "12.1.2017"], "%d.%m.%Y")
     '%-d.%-m.%Y'
@@ -26,17 +27,13 @@ def with_padding(words: Iterable[Any], form: str) -> str:
     '%-d.%m.%Y'
     """
     pattern = re.compile(_pattern(reading_of(form)))
-    bare: set[str] = set()
-    padded: set[str] = set()
+    bare: Counter[str] = Counter()  # words with one digit, less those with a zero
     for word in words:
         found = pattern.fullmatch(word.strip()) if isinstance(word, str) else None
         for letter, digits in (found.groupdict() if found else {}).items():
-            if len(digits) == 1:
-                bare.add(letter)
-            elif digits.startswith("0"):
-                padded.add(letter)
+            bare[letter] += (len(digits) == 1) - (len(digits) == 2 and digits[0] == "0")
     return _CODE.sub(
-        lambda code: f"%-{code['letter']}" if code["letter"] in bare - padded else code[0], form
+        lambda code: f"%-{code['letter']}" if bare[code["letter"]] > 0 else code[0], form
     )
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.codecs.table.calendar_words import usual_calendar
 from conjoin.codecs.table.centuries import with_century
-from conjoin.codecs.table.clock import learn_clock
+from conjoin.codecs.table.clock import usual_times
 from conjoin.codecs.table.codes import are_random_digits
 from conjoin.codecs.table.doubts import codes_in
 from conjoin.codecs.table.forms import Found, find_form, form_from
 from conjoin.codecs.table.guess import guess, usual_date_format
+from conjoin.codecs.table.lengths import usual_lengths
 from conjoin.codecs.table.measure import Code, Precision, precision_of, sentinel_days, single_of
 from conjoin.codecs.table.overrides import missing_of, said_of
 from conjoin.codecs.table.reading import LEVEL_TYPES, form_of, read_in, usual_decimal
@@ -362,11 +364,12 @@ def _without_limits(raw: Series, series: Series, fields: JSON, limits: set[str])
 
 
 def _numbers_among(words: list[str], parse: Any, said: bool) -> set[str]:
-    """The words that are numbers, or times, as most are, or as the user says."""
+    """The words that are numbers, times, lengths or months, as most are, or as the user says."""
     if isinstance(parse, Mapping):
         form = form_from(parse)
         return {word for word in words if form.read(word) is not None}
-    return usual_numbers(words, said) or {word for word in words if learn_clock([word]) is not None}
+    ways = (usual_times, usual_lengths, usual_calendar)
+    return max(usual_numbers(words, said), *(way(words) for way in ways), key=len)
 
 
 def _are_few(odd: Array, series: Series) -> bool:
