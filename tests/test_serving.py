@@ -132,6 +132,33 @@ def test_scores_and_gaps(client, classes):
     assert [row["draw"] for row in draws] == [1, 1, 2, 2, 3, 3]
 
 
+def test_a_status_is_that_of_the_rows_asked():
+    """A forest leaves out missing cells by a bound; p(y | x) is then a ratio of bounds."""
+    X, y = table()
+    X = X.assign(height=np.random.default_rng(1).normal(170, 9, len(X)))
+    model = JointClassifier(family="forest", predictor=None).fit(X, y, calibration=0.4)
+    whole = {**ROW, "height": 171.0}
+    gaps = {"town": "Ulm", "height": 171.0, "age": None, "weight": None}
+    with TestClient(create_app(model, "people")) as client:
+        for path, found, many in (
+            ("/score", "exact", "lower bound"),
+            ("/decide", "exact", "lower bound"),
+            ("/predict", "exact", "approximate"),
+        ):
+            more = {"max_error": 0.3, "false_alarm": 0.1} if path == "/decide" else {}
+            assert answered(client, path, rows=[whole], **more)["status"] == found
+            assert answered(client, path, rows=[whole, gaps], **more)["status"] == many
+        assert answered(client, "/impute", rows=[gaps], draws=2)["status"] == "approximate"
+        assert answered(client, "/sample", n=2)["status"] == "exact"
+        assert answered(client, "/sample", n=2, given={"age": 50})["status"] == "approximate"
+
+
+def test_gaps_that_are_summed_out_leave_the_status(client):
+    assert answered(client, "/score", rows=[{"age": 30}])["status"] == "exact"
+    assert answered(client, "/predict", rows=[{"age": 30}])["status"] == "exact"
+    assert answered(client, "/sample", n=2, given={"age": 50})["status"] == "exact"
+
+
 def test_an_absent_column_is_told(client):
     found = answered(client, "/score", rows=[{"age": 30}])
     assert any("'weight', 'town'" in note for note in found["notes"])

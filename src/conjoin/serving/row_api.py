@@ -11,7 +11,10 @@ from fastapi import APIRouter
 from pydantic import Field, create_model
 
 from conjoin.codecs.sequence import Prefix
+from conjoin.core import Status
+from conjoin.core.capabilities import worst
 from conjoin.model.model import Model
+from conjoin.questions.impute import status_of_means
 from conjoin.questions.predict import log_proba, means, quantiles
 from conjoin.serving.gate import Gate
 from conjoin.serving.limits import Limits
@@ -72,7 +75,7 @@ class RowApi:
         """Each class with its probability, or the mean of a number and a 90 % interval."""
         model = self.model
         X = self.raw(rows)
-        status = model.status["predict_proba"].value
+        status = self._status(X, "predict_proba")
         if model.has_classes:
             labels = [plain_value(label) for label in model.classes.labels]
             proba = np.exp(log_proba(model, X))
@@ -92,14 +95,15 @@ class RowApi:
         asked = {} if self.model.target is None else {"max_error": self._errors(rates.max_error)}
         if rates.max_width is not None and not self.model.has_number:
             raise ValueError("max_width is of a number's interval; this model predicts none.")
+        X = self.raw(rows)
         table = self.estimator.decide(
-            self.raw(rows),
+            X,
             false_alarm=rates.false_alarm,
             max_width=rates.max_width,
             reasons=rates.reasons,
             **asked,
         )
-        return {"rows": records(table), "status": self.model.status["log_prob"].value}
+        return {"rows": records(table), "status": self._status(X, "log_prob")}
 
     def score(self, rows: list[Any]) -> dict[str, Any]:
         model = self.model
@@ -107,25 +111,29 @@ class RowApi:
         table = pd.DataFrame({"log_prob": model.log_prob_raw(encoded)})
         if model.calibration is not None:
             table["familiarity"] = model.p_value(encoded)
-        return {"rows": records(table), "status": model.status["log_prob"].value}
+        return {"rows": records(table), "status": model.status_for(encoded)["log_prob"]}
 
     def impute(self, body: Any) -> dict[str, Any]:
         if (body.draws or 1) * len(body.rows) > self.limits.rows:
             raise ValueError(f"draws times rows may be at most {self.limits.rows:,}.")
+        X = self.raw(body.rows)
+        y = self._label(body.y, "y")
         full = self.estimator.impute(
-            self.raw(body.rows),
+            X,
             body.draws,
             body.seed,
-            self._label(body.y, "y"),
+            y,
             strategy=body.strategy,
             tails=body.tails,
         )
-        status = self.estimator.status_["impute"]
+        status = self._status(X, "sample")
         if body.draws is None:
-            return {"rows": self._framed(full), "status": status}
+            mean = status_of_means(self.model, y).get("impute")
+            found = status if mean is None else mean.value
+            return {"rows": self._framed(full), "status": found}
         each = [self._framed(one) for one in full]
         rows = [{"draw": place + 1, **row} for place, one in enumerate(each) for row in one]
-        return {"rows": rows, "status": self.model.status["sample"].value, "seed": body.seed}
+        return {"rows": rows, "status": status, "seed": body.seed}
 
     def sample(self, body: Any) -> dict[str, Any]:
         seed = secrets.randbelow(MAX_SEED) if body.seed is None else body.seed
@@ -142,7 +150,8 @@ class RowApi:
             rows = [
                 {**row, name: _cell(label)} for row, label in zip(rows, y.tolist(), strict=True)
             ]
-        return {"rows": rows, "status": self.model.status["sample"].value, "seed": seed}
+        status = self._status_of_draws(bool(body.given))
+        return {"rows": rows, "status": status, "seed": seed}
 
     def counterfactual(self, body: Any) -> dict[str, Any]:
         to = None if body.to is None else self._wanted(body.to, "to")
@@ -151,8 +160,21 @@ class RowApi:
         found = self.estimator.counterfactual(
             self.raw(body.rows), to, body.keep, body.n, body.seed
         ).reset_index()
-        status = self.model.status["sample"].value
+        status = self._status_of_draws(True)
         return {"rows": records(found), "status": status, "seed": body.seed}
+
+    # ------------------------------------------------------------------ what answers are worth
+
+    def _status(self, X: Any, question: str) -> str:
+        """Of the rows as they were sent, before anything is filled in."""
+        return self.model.status_for(self.model.encode(X))[question]
+
+    def _status_of_draws(self, given: bool) -> str:
+        """Of new rows, of which cells may be ``given``."""
+        own = self.model.status["sample"]
+        able = self.model.joint.capabilities.conditionals
+        exact = able == "any" or (able == "prefix" and not self.model.codec.columnwise)
+        return (own if exact or not given else worst(own, Status.APPROXIMATE)).value
 
     # ------------------------------------------------------------------ words to values
 
