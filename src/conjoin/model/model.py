@@ -239,7 +239,7 @@ class Model:
         found = density.status_of(self._about(x))
         if found is Status.EXACT or density.capabilities.missing == "exact":
             return {"log_prob": found}
-        worth = {"log_prob": found, "sample": Status.APPROXIMATE}
+        worth: dict[str, Status] = {"log_prob": found, "sample": Status.APPROXIMATE}
         predictor = None if self.target is None else self.pair.separate_predictor
         if predictor is None or not bool(predictor.covers(x).all()):
             worth["predict_proba"] = Status.APPROXIMATE  # bounds differ from class to class
