@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.core import CapabilityError, Density
 from conjoin.serving.app import create_app
 from conjoin.serving.limits import Limits
 from conjoin.serving.opening import model_of
@@ -155,6 +157,20 @@ def test_a_status_is_that_of_the_rows_asked():
         assert answered(client, "/impute", rows=[gaps], draws=2)["status"] == "approximate"
         assert answered(client, "/sample", n=2)["status"] == "exact"
         assert answered(client, "/sample", n=2, given={"age": 50})["status"] == "approximate"
+
+
+def test_a_density_without_gaps_does_not_forbid_what_a_predictor_says(classes, monkeypatch):
+    def refuse(density, event):
+        raise CapabilityError("This density", "log_prob with missing cells", "missing='none'")
+
+    model = classes.model_
+    density = model.density_of_x
+    able = replace(density.capabilities, missing="none")
+    monkeypatch.setattr(Density, "status_of", refuse)
+    monkeypatch.setattr(type(density), "capabilities", able)
+    whole, gaps = (model.encode(pd.DataFrame([row])) for row in (ROW, {**ROW, "age": np.nan}))
+    assert model.status_for(whole) == {each: "exact" for each in model.status}
+    assert model.status_for(gaps) == {each: "approximate" for each in model.status}
 
 
 def test_gaps_that_are_summed_out_leave_the_status(client):

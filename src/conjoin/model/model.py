@@ -236,7 +236,10 @@ class Model:
         if bool(x.complete.all()):
             return {}
         density = self.density_of_x
-        found = density.status_of(self._about(x))
+        try:
+            found = density.status_of(self._about(x))
+        except CapabilityError:  # no log p of such rows; p(y | x) may be a predictor's
+            found = Status.APPROXIMATE
         if found is Status.EXACT or density.capabilities.missing == "exact":
             return {"log_prob": found}
         worth: dict[str, Status] = {"log_prob": found, "sample": Status.APPROXIMATE}
