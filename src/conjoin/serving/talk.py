@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conjoin.codecs.tokens import Tokenizer, Tokens, special_tokens
+from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.core import Density, Encoded, Event, stream
 from conjoin.model.model import Model
 from conjoin.questions.explain import reasons
@@ -178,17 +178,13 @@ class TextModel:
         event = encoded.event
         encoded = encoded._replace(event=event._replace(observed=event.mask & event.there))
         familiarity = float(self.model.p_value(encoded)[0])
-        if familiarity <= false_alarm and not self._is_pretrained:
+        # draws of a pretrained model without a prompt are nothing usual
+        if familiarity <= false_alarm and not self.tokens.brought:
             familiarity = max(familiarity, self._as_beginning(encoded))
         if familiarity > false_alarm:
             return Verdict(ACCEPT, familiarity, "")
         why = reasons(self.model, rows, encoded, np.array([0]), false_alarm)
         return Verdict(UNFAMILIAR, familiarity, why[0])
-
-    @property
-    def _is_pretrained(self) -> bool:
-        """Whether the tokens were brought along: draws without a prompt are then nothing usual."""
-        return self.tokens.format == Tokenizer.format
 
     @cached_property
     def _draws(self) -> Event:
