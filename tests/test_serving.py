@@ -7,10 +7,13 @@ import json
 import logging
 import math
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'conjoin[serve]'")
 
@@ -19,8 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.core import CapabilityError, Density
 from conjoin.serving.app import create_app
 from conjoin.serving.limits import Limits
+from conjoin.serving.opening import model_of
+from conjoin.serving.row_api import records
 
 SECRET = "Hildegard"
 
@@ -132,6 +138,47 @@ def test_scores_and_gaps(client, classes):
     assert [row["draw"] for row in draws] == [1, 1, 2, 2, 3, 3]
 
 
+def test_a_status_is_that_of_the_rows_asked():
+    """A forest leaves out missing cells by a bound; p(y | x) is then a ratio of bounds."""
+    X, y = table()
+    X = X.assign(height=np.random.default_rng(1).normal(170, 9, len(X)))
+    model = JointClassifier(family="forest", predictor=None).fit(X, y, calibration=0.4)
+    whole = {**ROW, "height": 171.0}
+    gaps = {"town": "Ulm", "height": 171.0, "age": None, "weight": None}
+    with TestClient(create_app(model, "people")) as client:
+        for path, found, many in (
+            ("/score", "exact", "lower bound"),
+            ("/decide", "exact", "lower bound"),
+            ("/predict", "exact", "approximate"),
+        ):
+            more = {"max_error": 0.3, "false_alarm": 0.1} if path == "/decide" else {}
+            assert answered(client, path, rows=[whole], **more)["status"] == found
+            assert answered(client, path, rows=[whole, gaps], **more)["status"] == many
+        assert answered(client, "/impute", rows=[gaps], draws=2)["status"] == "approximate"
+        assert answered(client, "/sample", n=2)["status"] == "exact"
+        assert answered(client, "/sample", n=2, given={"age": 50})["status"] == "approximate"
+
+
+def test_a_density_without_gaps_does_not_forbid_what_a_predictor_says(classes, monkeypatch):
+    def refuse(density, event):
+        raise CapabilityError("This density", "log_prob with missing cells", "missing='none'")
+
+    model = classes.model_
+    density = model.density_of_x
+    able = replace(density.capabilities, missing="none")
+    monkeypatch.setattr(Density, "status_of", refuse)
+    monkeypatch.setattr(type(density), "capabilities", able)
+    whole, gaps = (model.encode(pd.DataFrame([row])) for row in (ROW, {**ROW, "age": np.nan}))
+    assert model.status_for(whole) == {each: "exact" for each in model.status}
+    assert model.status_for(gaps) == {each: "approximate" for each in model.status}
+
+
+def test_gaps_that_are_summed_out_leave_the_status(client):
+    assert answered(client, "/score", rows=[{"age": 30}])["status"] == "exact"
+    assert answered(client, "/predict", rows=[{"age": 30}])["status"] == "exact"
+    assert answered(client, "/sample", n=2, given={"age": 50})["status"] == "exact"
+
+
 def test_an_absent_column_is_told(client):
     found = answered(client, "/score", rows=[{"age": 30}])
     assert any("'weight', 'town'" in note for note in found["notes"])
@@ -211,6 +258,7 @@ def test_a_density_is_asked_for_no_label(classes):
         ("/impute", {"rows": [ROW], "draws": 0}, "draws", "greater than or equal to 1"),
         ("/impute", {"rows": [ROW] * 20, "draws": 1000}, "draws", "at most 10,000"),
         ("/impute", {"rows": [ROW], "strategy": "best"}, "strategy", "'mean', 'median' or 'mode'"),
+        ("/counterfactual", {"rows": [ROW] * 600, "n": 20}, "n", "n times rows may be at most"),
         ("/counterfactual", {"rows": [ROW], "to": "ill", "keep": ["x"]}, "keep", "'x'"),
         ("/counterfactual", {"rows": [ROW], "to": ["ill"]}, "to", "one value"),
     ],
@@ -438,6 +486,60 @@ def test_a_slow_body_takes_no_place(classes):
 
     asyncio.run(main())
     app.gate.close()
+
+
+def test_a_client_that_does_not_read_is_given_up(classes):
+    app = create_app(classes, "people", limits=Limits(send_seconds=0.05))
+
+    class Deaf(Request):
+        async def send(self, message):
+            self.sent.append(message)
+            await asyncio.sleep(30)
+
+    async def main():
+        request = Deaf(app, {"rows": [ROW]})
+        await asyncio.wait_for(request.task, 20)
+        assert [message["type"] for message in request.sent] == ["http.response.start"]
+        assert app.gate.inside == 0
+
+    asyncio.run(main())
+    app.gate.close()
+    assert app.metrics.left._value.get() == 1
+
+
+def test_several_targets_are_refused_in_a_sentence():
+    with pytest.raises(ValueError, match=r"several targets, and serve and chat ask about one"):
+        model_of(SimpleNamespace(model_=object()))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 400, "send fewer rows"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 400, "send fewer rows"),
+        (MemoryError(), 400, "send fewer rows"),
+        (RuntimeError("shapes"), 500, "its log says where"),
+        (TypeError(SECRET), 400, SECRET),
+    ],
+)
+def test_what_fails_leaves_its_place_in_the_log(classes, caplog, monkeypatch, error, status, words):
+    def fail(*given, **more):
+        raise error
+
+    app = create_app(classes, "people")
+    monkeypatch.setattr("conjoin.serving.row_api.log_proba", fail)
+    with TestClient(app) as client, caplog.at_level(logging.INFO, "conjoin.serving"):
+        found, _ = refused(client, "/predict", status, rows=[ROW])
+    assert words in found
+    assert f"{type(error).__name__} at {__file__}:" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_infinite_numbers_are_told_in_words():
+    table = pd.DataFrame({"log_prob": [-np.inf, np.inf, np.nan, -1.5]})
+    found = [row["log_prob"] for row in records(table)]
+    assert found == ["-Infinity", "Infinity", None, -1.5]
+    assert float(found[0]) == -math.inf
 
 
 def test_models_of_pictures_are_not_served():

@@ -3,6 +3,7 @@ the model's own, a stream says what an answer at once says, and what is unfamili
 
 import json
 import math
+import re
 import socket
 import threading
 import time
@@ -25,9 +26,10 @@ from conjoin.codecs.tokens import Bytes, Characters
 from conjoin.serving.app import create_app
 from conjoin.serving.continuation import Continuation, Wish
 from conjoin.serving.opening import opened
-from conjoin.serving.pieces import Writer
+from conjoin.serving.pieces import Writer, pieces_of
 from conjoin.serving.talk import TextModel
 from conjoin.serving.templates import Template, template_in
+from conjoin.serving.text_api import _by_text
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -172,6 +174,69 @@ def test_the_most_probable_tokens(client, counts):
         assert top[0].token == token.token and top[0].logprob == token.logprob
         assert [one.logprob for one in top] == sorted((one.logprob for one in top), reverse=True)
         assert bytes(token.bytes).decode() == token.token
+
+
+def test_of_tokens_that_print_alike_the_most_probable_is_told():
+    assert _by_text((("a", -1.0), ("b", -2.0), ("a", -3.0))) == {"a": -1.0, "b": -2.0}
+    assert _by_text(()) is None
+
+
+def test_an_end_inside_a_prompt_has_no_log_p(network, folder):
+    with TestClient(create_app(network, "chat")) as client:
+
+        def asked_of(prompt, **more):
+            body = {"model": "chat", "prompt": prompt, "max_tokens": 0, **more}
+            return client.post("/v1/completions", json=body)
+
+        echo = {"echo": True, "logprobs": 0}
+        refused = asked_of([5, 2, 6], **echo)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "prompt"
+        assert "the token 2 behind 1 others" in refused.json()["error"]["message"]
+        assert asked_of([5, 2, 6]).status_code == 200
+        begun, plain = asked_of([0, 5, 6], **echo).json(), asked_of([5, 6], **echo).json()
+        assert begun["choices"][0]["logprobs"] == plain["choices"][0]["logprobs"]
+        assert begun["usage"]["prompt_tokens"] == 2
+
+
+def test_the_same_prompt_twice_is_drawn_twice(counts):
+    body = {"model": "counts", "max_tokens": 30, "seed": 3}
+    with TestClient(create_app(counts, "counts")) as client:
+
+        def texts(prompt):
+            found = client.post("/v1/completions", json={**body, "prompt": prompt}).json()
+            return [choice["text"] for choice in found["choices"]]
+
+        both = texts(["the cat ", "a dog ", *["the cat "] * 3])
+        assert both[:2] == texts(["the cat ", "a dog "])
+        assert len({both[0], *both[2:]}) > 1
+
+
+def test_nothing_is_kept_where_no_token_is_asked_for(counts):
+    tokens = Characters(counts.model_.codec.characters)
+    writing = Continuation(counts.model_.joint, tokens, [1, 2], Wish(choices=3, max_tokens=0))
+    chunks = writing.advance(60)
+    assert [(chunk.choice, chunk.finish) for chunk in chunks] == [(n, "length") for n in range(3)]
+    assert writing.done
+    assert writing._state is None
+    assert len(writing.told) == 2
+
+
+@settings(max_examples=50)
+@given(text=st.text(max_size=30))
+def test_pieces_in_a_window_are_those_of_the_whole_text(text):
+    codes = Bytes().codes(text)
+    nats = [0.5] * len(codes)
+    assert pieces_of(Bytes(), codes, nats) == Bytes().pieces(codes, nats)
+
+
+def test_the_longest_token_is_looked_for_once(counts):
+    text = TextModel(counts.model_)
+    assert text._longest == max(map(len, text.tokens.names))
+    long = "a" * text.capacity
+    turns = [{"role": role, "content": long} for role in ("user", "assistant", "user")]
+    with pytest.raises(ValueError, match=r"^messages has [\d,]+ characters"):
+        text.codes_of_turns(turns)
 
 
 def test_the_end_is_certain_where_no_token_fits(counts):
@@ -342,6 +407,28 @@ def test_the_template_reads_as_transformers_reads_it(network, folder):
     assert codes == own.encode(whole, add_special_tokens=False)
 
 
+def test_what_stands_between_marks_is_kept():
+    template = Template("<b>{{ messages[0]['content'] }}<c>")
+    parts = template.text([{"role": "user", "content": "<b>0<c>1<b>"}], ["<b>", "<c>"])
+    assert "".join(text for text, _ in parts) == "<b><b>0<c>1<b><c>"
+    assert [text for text, mark in parts if mark] == ["<b>", "<c>"]
+
+
+def test_templates_have_loop_controls_and_the_date():
+    loops = "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m.content }}"
+    template = Template(loops + "{% endfor %} {{ strftime_now('%Y') }}")
+    ((text, _),) = template.text([FIRST, FIRST], [])
+    assert re.fullmatch(r"the cat s 2\d\d\d", text)
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ 1 // 0 }}", "{{ [].pop() }}", "{{ '{[3]}'.format([]) }}", "{{ 2.0 ** 9999 }}"]
+)
+def test_a_template_that_fails_is_told(source):
+    with pytest.raises(ValueError, match=r"chat template refuses these messages: "):
+        Template(source).text([FIRST], [])
+
+
 def test_a_template_that_refuses(network):
     template = Template("{{ raise_exception('no system') }}")
     with pytest.raises(ValueError, match=r"refuses these messages: no system"):
@@ -407,6 +494,7 @@ def test_a_model_without_features_has_no_embeddings(client):
         ("text", {"prompt": []}, "prompt", "is empty"),
         ("text", {"prompt": {"a": 1}}, "prompt", "of no kind"),
         ("text", {"prompt": "a", "suffix": "b"}, "suffix", "is not built"),
+        ("text", {"prompt": "a", "abstain": False}, "abstain", "not known here"),
         ("text", {"prompt": "a", "best_of": 5}, "best_of", "is not built"),
         ("text", {"prompt": "Ä"}, "prompt", "never seen"),
         ("text", {"prompt": "\ud800"}, "prompt", "never seen"),

@@ -154,21 +154,22 @@ def chat(
     quiet: opt.Quiet = False,
 ) -> None:
     """Talk to a model of texts; under each answer stands what it is worth."""
-    from conjoin.serving.opening import opened
+    from conjoin.serving.opening import model_of, opened
     from conjoin.serving.talk import TextModel, continues_texts
 
     voice = Voice(quiet)
     estimator, template = opened(
         model, device=device, capacity=capacity, prompts=prompts, template=chat_template
     )
-    if not continues_texts(estimator.model_):
+    its = model_of(estimator)
+    if not continues_texts(its):
         raise ValueError(f"{model} is no model of texts, so there is nothing to talk to.")
-    say_unfinished(estimator.model_, voice)
+    say_unfinished(its, voice)
     if seed is None:
         seed = secrets.randbelow(MAX_SEED)
         voice.note(f"New answers each time; --seed {seed} draws these again.")
     voice.note(f"{NEW} begins anew, {END} ends.")
-    talk = _Talk(TextModel(estimator.model_, template), system, false_alarm, abstain)
+    talk = _Talk(TextModel(its, template), system, false_alarm, abstain)
     settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
     for place, text in enumerate(_asked()):
         if text == NEW:

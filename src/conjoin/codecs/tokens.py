@@ -48,6 +48,7 @@ class Tokens(abc.ABC):
     format: ClassVar[str]
     word: ClassVar[str]
     several: ClassVar[bool] = False
+    brought: ClassVar[bool] = False  # by a pretrained model, not learned from the fit's strings
     # times the longest string of the fit, in tokens: as long as a string may be
     capacity_factor: ClassVar[float] = 1.25
     names: tuple[str, ...]
@@ -281,6 +282,7 @@ class Tokenizer(Tokens):
     format = "tokenizer"
     word = "tokens"
     several = True
+    brought = True
 
     def __init__(self, saved: str, size: int) -> None:
         self._saved = saved

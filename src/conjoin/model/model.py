@@ -219,19 +219,44 @@ class Model:
             )
         return encoded
 
-    def status_for(self, encoded: Encoded) -> dict[str, str]:
-        """``status`` of these rows in words: answers by a known sum of missing parts are estimates
-        by draws of these, and where it can't be used that is said."""
-        found = {question: status.value for question, status in self.status.items()}
+    def status_of(self, encoded: Encoded) -> dict[str, Status]:
+        """``status`` of these rows: less where the density can't leave out what they miss, and
+        estimates by draws where known sums of missing parts are used, or can't be."""
+        worth = self._status_of_cells(encoded.event)
         unused = encoded.unused is not None and bool(encoded.unused.any())
-        if not encoded.sums and not unused:
-            return found
-        words = "approximate: the total is not used" if unused else Status.APPROXIMATE.value
+        if encoded.sums or unused:
+            worth = dict.fromkeys(self.status, Status.APPROXIMATE)
         return {
-            question: words
-            if worst(status, Status.APPROXIMATE) is Status.APPROXIMATE
-            else found[question]
+            question: worst(status, worth.get(question, status))
             for question, status in self.status.items()
+        }
+
+    def _status_of_cells(self, x: Event) -> dict[str, Status]:
+        """What missing cells make of each answer; nothing of those that they leave as they are."""
+        if bool(x.complete.all()):
+            return {}
+        density = self.density_of_x
+        try:
+            found = density.status_of(self._about(x))
+        except CapabilityError:  # no log p of such rows; p(y | x) may be a predictor's
+            found = Status.APPROXIMATE
+        if found is Status.EXACT or density.capabilities.missing == "exact":
+            return {"log_prob": found}
+        worth: dict[str, Status] = {"log_prob": found, "sample": Status.APPROXIMATE}
+        predictor = None if self.target is None else self.pair.separate_predictor
+        if predictor is None or not bool(predictor.covers(x).all()):
+            worth["predict_proba"] = Status.APPROXIMATE  # bounds differ from class to class
+        return worth
+
+    def status_for(self, encoded: Encoded) -> dict[str, str]:
+        """``status_of`` these rows in words, which say where a known sum can't be used."""
+        found = self.status_of(encoded)
+        unused = encoded.unused is not None and bool(encoded.unused.any())
+        return {
+            question: "approximate: the total is not used"
+            if unused and status is Status.APPROXIMATE
+            else status.value
+            for question, status in found.items()
         }
 
     def completions(self, encoded: Encoded) -> Completions | None:

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Encoded, Status
 from conjoin.core import Rows as CodecRows
+from conjoin.core import Status
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
 from conjoin.fitting.split import Rows
@@ -192,7 +192,7 @@ def _entry(name: Any, fit: Rows, held: Rows, options: FitOptions) -> Entry:
 def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
     encoded = model.encode(held.x)
     log_prob = model.log_prob_raw(encoded)
-    status = _status(model, encoded)
+    status = model.status_of(encoded)["log_prob"]
     entry.status = status.value
     entry.log_prob = float(log_prob.mean())
     entry.error = float(log_prob.std() / len(log_prob) ** 0.5)
@@ -203,22 +203,6 @@ def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
     if status is not Status.RELATIVE:
         entry.each = each
         entry.joint = float(each.mean())
-
-
-def _status(model: Model, encoded: Encoded) -> Status:
-    """Of log p(x) of these rows: where cells are missing, a family of whole rows gives a bound or
-    less, and a known sum of them makes it an estimate."""
-    whole = model.status["log_prob"]
-    missing = model.joint.capabilities.missing
-    if model.status_for(encoded)["log_prob"] != whole.value:
-        return Status.APPROXIMATE
-    if (
-        encoded.event.mask.all()
-        or whole is not Status.EXACT
-        or missing not in ("bound", "approximate")
-    ):
-        return whole
-    return Status.LOWER_BOUND if missing == "bound" else Status.APPROXIMATE
 
 
 def log_label(model: Model, encoded: Any, held: Rows) -> tuple[np.ndarray, float, float]:

@@ -16,6 +16,7 @@ from conjoin.serving.gate import Gate
 from conjoin.serving.guard import Guard
 from conjoin.serving.limits import Limits
 from conjoin.serving.metrics import Metrics
+from conjoin.serving.opening import model_of
 from conjoin.serving.refusals import RefusalBody, handlers
 from conjoin.serving.row_api import RowApi, row_routes
 from conjoin.serving.talk import TextModel, continues_texts
@@ -95,12 +96,7 @@ def create_app(
 
 def _served(estimator: Any) -> Model:
     """The model; ValueError where it can't be served."""
-    model = vars(estimator).get("model_")
-    if not isinstance(model, Model):
-        raise ValueError(
-            "This model has several targets, and a server answers about one: serve "
-            "for_target(name) from Python."
-        )
+    model = model_of(estimator)
     types = {column.type for column in model.codec.schema.columns}
     if PICTURE in types or (not model.codec.columnwise and model.codec.wording is None):
         raise ValueError(

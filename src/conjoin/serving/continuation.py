@@ -46,6 +46,8 @@ class Wish:
         Strings that end an answer, and are not part of it.
     top
         How many of the most probable tokens are told at each place.
+    again
+        How many texts of the same request read the same before this one: each has its own noise.
     """
 
     choices: int = 1
@@ -55,6 +57,7 @@ class Wish:
     seed: int = 0
     stop: tuple[str, ...] = ()
     top: int = 0
+    again: int = 0
 
     @property
     def sampling(self) -> Sampling | None:
@@ -197,23 +200,18 @@ class Continuation:
             state, log_next, told = density.follow(state, log_next, torch.tensor([self._before]))
             self.told = told[0].tolist()
         wish = self._wish
+        if wish.max_tokens == 0:
+            return [self._answer(choice).end(LENGTH) for choice in range(wish.choices)]
         rows = torch.zeros(wish.choices, dtype=torch.long)
         self._state = state.take(rows)
         self._log_next = log_next[rows]
-        self._going = [
-            _Answer(
-                choice,
-                stream(wish.seed, f"answer {choice}"),
-                Writer(self._tokens, self._before),
-                wish.stop,
-            )
-            for choice in range(wish.choices)
-        ]
-        if wish.max_tokens == 0:
-            over = [answer.end(LENGTH) for answer in self._going]
-            self._going = []
-            return over
+        self._going = [self._answer(choice) for choice in range(wish.choices)]
         return []
+
+    def _answer(self, choice: int) -> _Answer:
+        again = f", again {self._wish.again}" if self._wish.again else ""
+        noise = stream(self._wish.seed, f"answer {choice}{again}")
+        return _Answer(choice, noise, Writer(self._tokens, self._before), self._wish.stop)
 
     def advance(self, seconds: float) -> list[Chunk]:
         """Go on for about so many seconds, at least by one token."""

@@ -4,7 +4,6 @@ there, and one line of the log, which holds nothing of what was asked."""
 import asyncio
 import contextlib
 import hmac
-import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,11 +12,10 @@ from typing import Any
 from conjoin.serving.gate import Busy, Gate
 from conjoin.serving.limits import Limits
 from conjoin.serving.metrics import Metrics
-from conjoin.serving.refusals import refused
+from conjoin.serving.refusals import LOG, refused
 
-__all__ = ["LOG", "Guard"]
+__all__ = ["Guard"]
 
-LOG = logging.getLogger("conjoin.serving")
 OPEN = ("/health",)  # without a key
 
 Message = MutableMapping[str, Any]
@@ -27,7 +25,7 @@ App = Callable[[Any, Receive, Send], Awaitable[None]]
 
 
 class _Gone(Exception):
-    """The client has left while it sent its body."""
+    """The client has left while it sent its body, or does not read its answer."""
 
 
 class Guard:
@@ -47,7 +45,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         began = time.monotonic()
-        answer = _Watched(send)
+        answer = _Watched(send, self.limits.send_seconds)
         try:
             await self._answered(scope, receive, answer)
         except _Gone:
@@ -154,13 +152,18 @@ class _TooLarge(Exception):
 
 
 class _Watched:
-    """Sends on, and keeps the status."""
+    """Sends on, and keeps the status. A client that does not read what is sent is given up, so that
+    it keeps no place."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, seconds: float) -> None:
         self.send = send
+        self.seconds = seconds
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        await self.send(message)
+        try:
+            await asyncio.wait_for(self.send(message), self.seconds)
+        except TimeoutError:
+            raise _Gone from None

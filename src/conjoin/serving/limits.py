@@ -15,6 +15,8 @@ class Limits:
         Of a request.
     body_seconds
         That a body may take to arrive.
+    send_seconds
+        That a client may leave a part of its answer unread.
     rows
         Of a table that is sent, or drawn.
     choices
@@ -32,6 +34,7 @@ class Limits:
 
     body_bytes: int = 8 << 20
     body_seconds: float = 30.0
+    send_seconds: float = 30.0
     rows: int = 10_000
     choices: int = 16
     waiting: int = 32

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from conjoin.estimators import from_pretrained, load
+from conjoin.model.model import Model
 from conjoin.serving.templates import Template, template_in
 from conjoin.util.pretrained import read_json
 
-__all__ = ["opened", "prompts_in"]
+__all__ = ["model_of", "opened", "prompts_in"]
 
 MAX_PROMPT_BYTES = 1 << 28  # of a file of prompts
 
@@ -61,6 +62,17 @@ def opened(
     if template is not None:
         return estimator, Template(Path(template).read_text(encoding="utf-8"))
     return estimator, Template() if is_own else template_in(path)
+
+
+def model_of(estimator: Any) -> Model:
+    """The one model of an estimator; ValueError where it has several targets."""
+    model = vars(estimator).get("model_")
+    if not isinstance(model, Model):
+        raise ValueError(
+            "This model has several targets, and serve and chat ask about one: from Python, "
+            "for_target(name) is a model of one."
+        )
+    return model
 
 
 def prompts_in(file: Path) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from conjoin.codecs.tokens import BROKEN, Tokens
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "pieces_of"]
 
 WINDOW = 16  # tokens before a new one that may change how it is written
 MOST_IN_CHARACTER = 4  # bytes, and so tokens
@@ -51,3 +51,21 @@ class Writer:
         self._codes = self._codes[-WINDOW:]
         self._written = self._tokens.text(self._codes)
         return new
+
+
+def pieces_of(
+    tokens: Tokens, codes: Sequence[int], nats: Sequence[float]
+) -> list[tuple[str, float]]:
+    """A text's tokens as they are written one by one, each with its own number; those that only
+    together write a character are one piece, with the sum."""
+    writer = Writer(tokens)
+    out = []
+    total = 0.0
+    for code, own in zip(codes, nats, strict=True):
+        text = writer.add(code)
+        total += float(own)
+        if text is not None:
+            out.append((text, total))
+            total = 0.0
+    rest = writer.rest()
+    return out if rest is None else [*out, (rest, total)]

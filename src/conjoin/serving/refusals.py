@@ -1,5 +1,6 @@
 """Refusals: one sentence that names the field, in the form that clients of the OpenAI API read."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from starlette.exceptions import HTTPException
 
 from conjoin.util.near import did_you_mean
 
-__all__ = ["Refusal", "RefusalBody", "handlers", "refused"]
+__all__ = ["LOG", "Refusal", "RefusalBody", "handlers", "refused"]
+
+LOG = logging.getLogger("conjoin.serving")
 
 SHOWN_CHARACTERS = 300  # of a message that came from elsewhere
 MAX_SENTENCE_CHARACTERS = 2_000

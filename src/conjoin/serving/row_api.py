@@ -1,6 +1,5 @@
 """predict, decide, impute, sample, counterfactual and score of rows, as JSON."""
 
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -11,24 +10,29 @@ from fastapi import APIRouter
 from pydantic import Field, create_model
 
 from conjoin.codecs.sequence import Prefix
+from conjoin.core import Status
+from conjoin.core.capabilities import worst
 from conjoin.model.model import Model
+from conjoin.questions.impute import status_of_means
 from conjoin.questions.predict import log_proba, means, quantiles
+from conjoin.serving.asking import asked
 from conjoin.serving.gate import Gate
 from conjoin.serving.limits import Limits
 from conjoin.serving.metrics import Metrics
-from conjoin.serving.refusals import Refusal
 from conjoin.serving.row_bodies import Beginning, Body, Given, Range, Rates, rows_type
 from conjoin.util.plain import plain_value
 
-__all__ = ["RowAnswers", "RowApi", "field_of", "row_routes"]
+__all__ = ["RowAnswers", "RowApi", "row_routes"]
 
 Strategy = Literal["mean", "median", "mode"]
 MAX_SEED = 2**31
+INFINITE = "Infinity"  # log p of what has no density, or none at all
 QUANTILES = (0.05, 0.95)  # of a number, beside its mean
 
 
 class RowAnswers(Body):
-    """``rows``: one object for each row, in their order; ``notes``: what was assumed."""
+    """``rows``: one object for each row, in their order, where null is missing and numbers may be
+    "Infinity" or "-Infinity"; ``notes``: what was assumed."""
 
     rows: list[dict[str, Any]]
     status: str | None = Field(None, description="exact, lower bound, approximate or relative")
@@ -48,12 +52,8 @@ class RowApi:
 
     async def ask(self, body: Any, call: Callable[[], dict[str, Any]]) -> RowAnswers:
         """Answered in the model's thread; what the library refuses names the field."""
-        try:
-            found, notes = await self.gate.ask(call)
-        except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
-            raise Refusal(str(error), field_of(str(error), body)) from None
-        except MemoryError:
-            raise Refusal("There is not enough memory for this: send fewer rows.", "rows") from None
+        scarce = "There is not enough memory for this: send fewer rows."
+        found, notes = await asked(self.gate, call, body, scarce, "rows")
         self.metrics.rows.inc(len(found["rows"]))
         return RowAnswers(**found, notes=notes)
 
@@ -72,7 +72,7 @@ class RowApi:
         """Each class with its probability, or the mean of a number and a 90 % interval."""
         model = self.model
         X = self.raw(rows)
-        status = model.status["predict_proba"].value
+        status = self._status(X, "predict_proba")
         if model.has_classes:
             labels = [plain_value(label) for label in model.classes.labels]
             proba = np.exp(log_proba(model, X))
@@ -92,14 +92,15 @@ class RowApi:
         asked = {} if self.model.target is None else {"max_error": self._errors(rates.max_error)}
         if rates.max_width is not None and not self.model.has_number:
             raise ValueError("max_width is of a number's interval; this model predicts none.")
+        X = self.raw(rows)
         table = self.estimator.decide(
-            self.raw(rows),
+            X,
             false_alarm=rates.false_alarm,
             max_width=rates.max_width,
             reasons=rates.reasons,
             **asked,
         )
-        return {"rows": records(table), "status": self.model.status["log_prob"].value}
+        return {"rows": records(table), "status": self._status(X, "log_prob")}
 
     def score(self, rows: list[Any]) -> dict[str, Any]:
         model = self.model
@@ -107,25 +108,28 @@ class RowApi:
         table = pd.DataFrame({"log_prob": model.log_prob_raw(encoded)})
         if model.calibration is not None:
             table["familiarity"] = model.p_value(encoded)
-        return {"rows": records(table), "status": model.status["log_prob"].value}
+        return {"rows": records(table), "status": model.status_for(encoded)["log_prob"]}
 
     def impute(self, body: Any) -> dict[str, Any]:
-        if (body.draws or 1) * len(body.rows) > self.limits.rows:
-            raise ValueError(f"draws times rows may be at most {self.limits.rows:,}.")
+        self._bounded("draws", body.draws or 1, body.rows)
+        X = self.raw(body.rows)
+        y = self._label(body.y, "y")
         full = self.estimator.impute(
-            self.raw(body.rows),
+            X,
             body.draws,
             body.seed,
-            self._label(body.y, "y"),
+            y,
             strategy=body.strategy,
             tails=body.tails,
         )
-        status = self.estimator.status_["impute"]
+        status = self._status(X, "sample")
         if body.draws is None:
-            return {"rows": self._framed(full), "status": status}
+            mean = status_of_means(self.model, y).get("impute")
+            found = status if mean is None else mean.value
+            return {"rows": self._framed(full), "status": found}
         each = [self._framed(one) for one in full]
         rows = [{"draw": place + 1, **row} for place, one in enumerate(each) for row in one]
-        return {"rows": rows, "status": self.model.status["sample"].value, "seed": body.seed}
+        return {"rows": rows, "status": status, "seed": body.seed}
 
     def sample(self, body: Any) -> dict[str, Any]:
         seed = secrets.randbelow(MAX_SEED) if body.seed is None else body.seed
@@ -142,17 +146,37 @@ class RowApi:
             rows = [
                 {**row, name: _cell(label)} for row, label in zip(rows, y.tolist(), strict=True)
             ]
-        return {"rows": rows, "status": self.model.status["sample"].value, "seed": seed}
+        status = self._status_of_draws(bool(body.given))
+        return {"rows": rows, "status": status, "seed": seed}
 
     def counterfactual(self, body: Any) -> dict[str, Any]:
+        self._bounded("n", body.n, body.rows)
         to = None if body.to is None else self._wanted(body.to, "to")
         if to is None and self.model.has_number:
             raise ValueError("to is missing: for a number it is {low, high}.")
         found = self.estimator.counterfactual(
             self.raw(body.rows), to, body.keep, body.n, body.seed
         ).reset_index()
-        status = self.model.status["sample"].value
+        status = self._status_of_draws(True)
         return {"rows": records(found), "status": status, "seed": body.seed}
+
+    def _bounded(self, name: str, times: int, rows: list[Any]) -> None:
+        """ValueError where more rows would be made than a request may ask for."""
+        if times * len(rows) > self.limits.rows:
+            raise ValueError(f"{name} times rows may be at most {self.limits.rows:,}.")
+
+    # ------------------------------------------------------------------ what answers are worth
+
+    def _status(self, X: Any, question: str) -> str:
+        """Of the rows as they were sent, before anything is filled in."""
+        return self.model.status_for(self.model.encode(X))[question]
+
+    def _status_of_draws(self, given: bool) -> str:
+        """Of new rows, of which cells may be ``given``."""
+        own = self.model.status["sample"]
+        able = self.model.joint.capabilities.conditionals
+        exact = able == "any" or (able == "prefix" and not self.model.codec.columnwise)
+        return (own if exact or not given else worst(own, Status.APPROXIMATE)).value
 
     # ------------------------------------------------------------------ words to values
 
@@ -270,19 +294,21 @@ def row_routes(api: RowApi) -> APIRouter:
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as objects; what is missing is null."""
+    """The rows as objects; what is missing is null, what is infinite "Infinity" or "-Infinity"."""
     names = [str(name) for name in table.columns]
     columns = [[_cell(value) for value in table[name].tolist()] for name in table.columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _cell(value: Any) -> Any:
-    """A cell in JSON's types."""
+    """A cell in JSON's types, which have no infinite numbers: these are told in words."""
     value = plain_value(value)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if np.isfinite(value) else None
+        if np.isinf(value):
+            return INFINITE if value > 0 else f"-{INFINITE}"
+        return None if np.isnan(value) else value
     return None if pd.isna(value) else str(value)
 
 
@@ -291,16 +317,3 @@ def _asked(value: Any) -> Any:
     if isinstance(value, Range):
         return value.low, value.high
     return Prefix(value.prefix) if isinstance(value, Beginning) else value
-
-
-def field_of(words: str, body: Any) -> str:
-    """The field of the body that a sentence is about: the one that it begins with, else the one
-    that it names first, else the rows."""
-    fields = type(body).model_fields
-    begins = re.match(r"[a-z_]+(\.\d+)?(\.[a-z_]+)?(?=[ =:])", words)
-    if begins is not None and begins[0].split(".")[0] in fields:
-        return begins[0]
-    plain = words.replace("-", "_")
-    places = {name: re.search(rf"\b{name}\b", plain) for name in fields if len(name) > 2}
-    named = sorted((found.start(), name) for name, found in places.items() if found is not None)
-    return named[0][1] if named else "rows" if "rows" in fields else next(iter(fields))

@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from conjoin.serving.guard import LOG
+from conjoin.serving.refusals import LOG
 
 __all__ = ["run"]
 
@@ -33,7 +33,7 @@ def run(app: Any, host: str, port: int, say: Callable[[str], None], quiet: bool 
 
     Raises
     ------
-    OSError
+    ValueError
         If the address is not free.
     """
     LOG.setLevel(logging.ERROR if quiet else logging.INFO)

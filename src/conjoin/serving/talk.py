@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conjoin.codecs.tokens import Tokenizer, Tokens, special_tokens
+from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.core import Density, Encoded, Event, stream
 from conjoin.model.model import Model
 from conjoin.questions.explain import reasons
@@ -100,12 +100,21 @@ class TextModel:
 
     def refuse_long(self, text: str, name: str) -> None:
         """ValueError for more characters than so many of the longest tokens have."""
-        longest = max(map(len, self.tokens.names), default=1)
-        if len(text) > longest * self.capacity:
+        if len(text) > self._longest * self.capacity:
             raise ValueError(
                 f"{name} has {len(text):,} characters, and the model reads at most "
                 f"{self.capacity:,} {self.tokens.word}."
             )
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of the longest token."""
+        return max(map(len, self.tokens.names), default=1)
+
+    @cached_property
+    def _structure(self) -> Mapping[str, Any]:
+        """Of a pretrained network, with the token that begins a text and those that end one."""
+        return getattr(self.density, "structure", {})
 
     def checked(self, codes: Sequence[int], name: str) -> list[int]:
         """Codes that the model knows, and no more than it reads."""
@@ -120,6 +129,22 @@ class TextModel:
             raise ValueError(f"{name} has the token {wrong[0]}; tokens are 0 to {size - 1:,}.")
         return list(codes)
 
+    def behind_start(self, codes: Sequence[int], name: str) -> list[int]:
+        """``checked``, without the token that begins a text: the density has it before every
+        text."""
+        begins = bool(codes) and codes[0] == self._structure.get("start")
+        return self.checked(codes[1:] if begins else codes, name)
+
+    def refuse_ends(self, codes: Sequence[int], name: str) -> None:
+        """ValueError for a token that ends a text: log p of what follows it is no number."""
+        ends = set(self._structure.get("ends", ()))
+        place = next((place for place, code in enumerate(codes) if code in ends), None)
+        if place is not None:
+            raise ValueError(
+                f"{name} has the token {codes[place]} behind {place:,} others, which ends a text, "
+                "so that log p of the prompt is no number: leave it out, or ask without logprobs."
+            )
+
     @staticmethod
     def refuse_disorder(messages: Sequence[Mapping[str, str]]) -> None:
         """ValueError where turns do not follow each other."""
@@ -129,16 +154,14 @@ class TextModel:
         """The text so far of a conversation; what a message says is never one of the template's
         marks."""
         self.refuse_disorder(messages)
+        self.refuse_long("".join(turn["content"] for turn in messages), "messages")
         for place, turn in enumerate(messages):
             self.codes_of_text(turn["content"], f"messages.{place}.content")
         marks = special_tokens(self.tokens)
         codes: list[int] = []
         for part, is_mark in self.template.text(messages, list(marks)):
             codes += [marks[part]] if is_mark else self.codes_of_text(part, "messages")
-        start = getattr(self.density, "structure", {}).get("start")
-        if codes and codes[0] == start:  # the density has it before every text
-            codes = codes[1:]
-        return self.checked(codes, "messages")
+        return self.behind_start(codes, "messages")
 
     # ------------------------------------------------------------------ answers
 
@@ -155,17 +178,13 @@ class TextModel:
         event = encoded.event
         encoded = encoded._replace(event=event._replace(observed=event.mask & event.there))
         familiarity = float(self.model.p_value(encoded)[0])
-        if familiarity <= false_alarm and not self._is_pretrained:
+        # draws of a pretrained model without a prompt are nothing usual
+        if familiarity <= false_alarm and not self.tokens.brought:
             familiarity = max(familiarity, self._as_beginning(encoded))
         if familiarity > false_alarm:
             return Verdict(ACCEPT, familiarity, "")
         why = reasons(self.model, rows, encoded, np.array([0]), false_alarm)
         return Verdict(UNFAMILIAR, familiarity, why[0])
-
-    @property
-    def _is_pretrained(self) -> bool:
-        """Whether the tokens were brought along: draws without a prompt are then nothing usual."""
-        return self.tokens.format == Tokenizer.format
 
     @cached_property
     def _draws(self) -> Event:

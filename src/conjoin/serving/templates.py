@@ -7,6 +7,7 @@ Any other model has read texts, not turns: the turns stand in lines, one below t
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ SYSTEM = ("system", "developer")
 ROLES = (*SYSTEM, "user", "assistant")
 MAX_TEMPLATE_CHARACTERS = 1 << 20
 PRIVATE = range(0xE000, 0xF900)  # characters without a meaning, which stand for written marks
+# of a template while it reads messages
+FAILURES = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 LINES = "{{ messages | map(attribute='content') | join('\\n') }}"
 
 
@@ -30,8 +40,11 @@ class Template:
     def __init__(self, source: str = LINES, marks: Mapping[str, str] | None = None) -> None:
         self.source = source
         self.named = dict(marks or {})
-        self.environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        self.environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         self.environment.globals["raise_exception"] = _refuse
+        self.environment.globals["strftime_now"] = _now
         try:
             self._template = self.environment.from_string(source)
         except jinja2.TemplateError as error:
@@ -57,11 +70,11 @@ class Template:
             whole = self._template.render(
                 messages=guarded, add_generation_prompt=True, **self.named
             )
-        except (jinja2.TemplateError, TypeError, OverflowError) as error:
+        except FAILURES as error:
             raise ValueError(f"The model's chat template refuses these messages: {error}") from None
         parts = re.split(f"({pattern.pattern})", whole) if marks else [whole]
-        for mark, stand_in in written.items():
-            parts = [part.replace(stand_in, mark) if guard in part else part for part in parts]
+        places = re.compile(f"{guard}([0-9]+){guard}")
+        parts = [places.sub(lambda found: marks[int(found[1])], part) for part in parts]
         return [(part, bool(place % 2)) for place, part in enumerate(parts)]
 
 
@@ -69,6 +82,11 @@ def _unused(text: str) -> str:
     """A character that the text does not have."""
     there = set(text)
     return next(character for character in map(chr, PRIVATE) if character not in there)
+
+
+def _now(form: str) -> str:
+    """The time of this server, as templates write the date of today."""
+    return datetime.now().astimezone().strftime(form)
 
 
 def _refuse(words: str) -> None:

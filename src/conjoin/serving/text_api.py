@@ -11,19 +11,20 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from conjoin.serving.asking import asked, field_of
 from conjoin.serving.continuation import STOP, Chunk, Continuation, Piece, Wish
 from conjoin.serving.gate import Gate
 from conjoin.serving.limits import Limits
 from conjoin.serving.metrics import Metrics
+from conjoin.serving.pieces import pieces_of
 from conjoin.serving.refusals import Refusal
-from conjoin.serving.row_api import field_of
 from conjoin.serving.talk import TextModel, Verdict
 from conjoin.serving.text_bodies import ChatBody, CompletionBody, EmbeddingBody, limited
 
@@ -42,6 +43,8 @@ class _Text:
     verdict: Verdict
     writing: Continuation | None = None
     chunks: list[Chunk] = field(default_factory=list)
+    echo: str = ""  # the text so far, where it is to be sent back
+    echoed: list[Piece] = field(default_factory=list)
 
 
 class TextApi:
@@ -66,12 +69,7 @@ class TextApi:
 
     async def ask(self, call: Any, body: Any) -> Any:
         """Answered in the model's thread; what is refused names the field."""
-        try:
-            return (await self.gate.ask(call))[0]
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise Refusal(str(error), field_of(str(error), body)) from None
-        except MemoryError:
-            raise Refusal("There is not enough memory for this.", "n") from None
+        return (await asked(self.gate, call, body, "There is not enough memory for this.", "n"))[0]
 
     def check(self, body: Any) -> None:
         """Refused where the model is another, or more is asked for than a request may."""
@@ -113,11 +111,15 @@ class TextApi:
         return [_Text(0, codes, verdict, self.model.continuation(codes, wish))]
 
     def prompts(self, body: CompletionBody, wish: Wish) -> list[_Text]:
-        out = []
+        out: list[_Text] = []
         for index, codes in enumerate(self.codes_of(body.prompt, "prompt")):
+            if body.echo and body.logprobs is not None:
+                self.model.refuse_ends(codes, "prompt")
             text = self.model.tokens.text(codes)
             verdict = self.verdict(text, "prompt", body)
-            out.append(_Text(index, codes, verdict, self.model.continuation(codes, wish)))
+            own = replace(wish, again=sum(one.codes == codes for one in out))
+            writing = self.model.continuation(codes, own)
+            out.append(_Text(index, codes, verdict, writing, echo=text if body.echo else ""))
         return out
 
     def codes_of(self, asked: Any, name: str) -> list[list[int]]:
@@ -127,11 +129,11 @@ class TextApi:
         if not asked:
             raise ValueError(f"{name} is empty.")
         if isinstance(asked[0], int):
-            return [self.model.checked(asked, name)]
+            return [self.model.behind_start(asked, name)]
         return [
             self.model.codes_of_text(each, f"{name}.{place}")
             if isinstance(each, str)
-            else self.model.checked(each, f"{name}.{place}")
+            else self.model.behind_start(each, f"{name}.{place}")
             for place, each in enumerate(asked)
         ]
 
@@ -141,13 +143,27 @@ class TextApi:
         """The chunks of all texts as they come; those of a text are kept with it."""
         for text in texts:
             writing = text.writing
+
+            def more(one: _Text = text) -> list[Chunk]:
+                return self.more(one)
+
             while writing is not None and not writing.done:
                 before = writing.count
-                chunks = await self.ask(lambda one=writing: one.advance(TURN_SECONDS), body)
+                chunks = await self.ask(more, body)
                 self.metrics.tokens.inc(writing.count - before)
                 text.chunks += chunks
                 for chunk in chunks:
                     yield text, chunk
+
+    def more(self, text: _Text) -> list[Chunk]:
+        """The next chunks of a text; the pieces of an echo with the first of them."""
+        writing: Any = text.writing
+        begins = not writing.begun
+        chunks: list[Chunk] = writing.advance(TURN_SECONDS)
+        if begins and text.echo:
+            told = pieces_of(self.model.tokens, text.codes, writing.told)
+            text.echoed = [Piece(words, log_p) for words, log_p in told]
+        return chunks
 
     # ------------------------------------------------------------------ what is sent
 
@@ -268,17 +284,17 @@ class TextApi:
         """What ``new`` chunks of an answer add, the first of which come behind the echo; with the
         last one what is known of the ``whole`` answer."""
         begins = new[0] is whole[0]
-        before = self.model.tokens.text(text.codes) if body.echo else ""
-        offset = 0 if begins else len(before) + sum(len(chunk.text) for chunk in whole[: -len(new)])
+        offset = (
+            0 if begins else len(text.echo) + sum(len(chunk.text) for chunk in whole[: -len(new)])
+        )
         pieces = [piece for chunk in new for piece in chunk.pieces]
-        if body.echo and begins and text.writing is not None:
-            names = self.model.tokens.pieces(text.codes, text.writing.told)
-            pieces = [*(Piece(words, log_p) for words, log_p in names), *pieces]
+        if begins:
+            pieces = [*text.echoed, *pieces]
         finish = new[-1].finish
         more = {} if finish is None else {"conjoin": self.about(text.verdict, whole, seed)}
         return {
             "index": text.index * body.n + new[0].choice,
-            "text": (before if begins else "") + "".join(chunk.text for chunk in new),
+            "text": (text.echo if begins else "") + "".join(chunk.text for chunk in new),
             "logprobs": None if body.logprobs is None else _logprobs(pieces, offset),
             "finish_reason": finish,
             **more,
@@ -399,9 +415,15 @@ def _logprobs(pieces: Sequence[Piece], offset: int) -> dict[str, Any]:
     return {
         "tokens": [piece.text for piece in pieces],
         "token_logprobs": [piece.log_p for piece in pieces],
-        "top_logprobs": [dict(piece.top) if piece.top else None for piece in pieces],
+        "top_logprobs": [_by_text(piece.top) for piece in pieces],
         "text_offset": ends[:-1],
     }
+
+
+def _by_text(top: Sequence[tuple[str, float]]) -> dict[str, float] | None:
+    """The most probable token of each text, of those that are told the most probable first; None
+    where none are."""
+    return dict(reversed(top)) or None
 
 
 def _embedding(row: Sequence[float], body: EmbeddingBody) -> Any:

@@ -86,7 +86,6 @@ class _Asked(Body):
     false_alarm: float | None = Field(
         None, gt=0, lt=1, description="Of familiar texts, that are not answered."
     )
-    abstain: bool = Field(True, description="Whether unfamiliar texts are refused.")
     user: str | None = None
     frequency_penalty: float = 0
     presence_penalty: float = 0
@@ -125,6 +124,7 @@ class ChatBody(_Asked):
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS)
+    abstain: bool = Field(True, description="Whether unfamiliar texts are refused.")
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
     metadata: dict[str, str] | None = None
