@@ -119,6 +119,20 @@ def test_centres_join_where_they_tell_more_and_only_there():
     assert learned[1] is None or float(learned[1].share.max()) < 0.5
 
 
+def test_a_gain_that_chance_could_make_is_none():
+    """Columns that have nothing to do with each other, and draws of the density that says so."""
+    value = torch.randn(1300, len(PLANE), generator=stream(4), dtype=torch.float64)
+    rows, held_out = Event(value[:900]), Event(value[900:])
+    kernel = KernelReading.of(PLANE, rows, held_out, False, np.random.default_rng(0))
+    noise = stream(5)
+
+    def of_marginals(x):
+        drawn = torch.randn(x.value.shape, generator=noise, dtype=torch.float64)
+        return Event(torch.where(x.mask, x.value, drawn))
+
+    assert learn_centre_means(kernel, held_out, of_marginals, np.random.default_rng(0)) is None
+
+
 @pytest.fixture(scope="module")
 def model():
     return JointDensity(family=FAMILY, random_state=0).fit(frame())
