@@ -53,14 +53,17 @@ def token_surprise(density: Density, event: Event, context: Any = None) -> Float
     rows, places = event.value.shape
     out = torch.full((rows, places + 1), torch.nan, dtype=torch.float64)
     length = event.there.sum(1)
+    value = torch.nn.functional.pad(event.value, (0, 1))
+    known = torch.cat([event.mask, event.mask.all(1, keepdim=True)], 1)
+    last = min(places, density.space.shape[0] - 1)  # behind N tokens the end is certain
     state, log_p = density.step(density.begin(rows, context))
     end = log_p.shape[1] - 1
-    for place in range(places):
-        code = torch.where(place < length, event.value[:, place].long(), end)
-        told = event.mask[:, place] & (place <= length)
+    for place in range(last + 1):
+        code = torch.where(place < length, value[:, place].long(), end)
+        told = known[:, place] & (place <= length)
         found = -log_p.gather(1, code[:, None])[:, 0].double().cpu()
         out[:, place] = torch.where(told.cpu(), found, torch.nan)
-        if not bool((place < length).any()) or place + 1 == places:
+        if not bool((place < length).any()) or place == last:
             break
         state, log_p = density.step(state, code.clamp(max=end - 1))
     return out
