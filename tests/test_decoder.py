@@ -349,7 +349,7 @@ def train_some(density, event, weight, plan, steps):
 @pytest.mark.parametrize("context", [0, 3])
 def test_many_rows_side_by_side_get_the_logits_of_the_network(context, monkeypatch):
     monkeypatch.setattr(decoder_rows, "FIRST_PLACES", 4)  # room is made more than once
-    monkeypatch.setattr(decoder_rows, "SHORT", 9)  # both ways to attend
+    monkeypatch.setattr(decoder_rows, "MAX_POSITIONS_BY_PRODUCTS", 9)  # both ways to attend
     net = moved(Decoder(40, 5, context, 64, 2, 0.0)).eval()
     told = torch.randn(12, context, generator=stream(1)).double()
     tokens = torch.randint(0, 5, (14, 12), generator=stream(2))

@@ -7,7 +7,6 @@ are seen to hold; its test pictures are another place, and are named so. Ctrl-C 
 the same command goes on from there. No medical device.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from conjoin.demos.arguments import parser_of
 from conjoin.families.diffusion.picture import PictureDiffusion
 
 __all__ = ["Pictures", "fitted", "main", "parts", "sentences", "strange_pictures"]
@@ -191,18 +191,7 @@ def show(page: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo. Returns 0; 2 without the pictures, 130 where it was interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m conjoin.demos.images", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--out",
-        default="conjoin-demo-images",
-        metavar="FOLDER",
-        help="of the model and the report (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="of training (default: %(default)g)"
-    )
+    parser = parser_of("images", __doc__, SECONDS, "training")
     parser.add_argument(
         "--rows",
         type=int,

@@ -7,7 +7,6 @@ New molecules are proposals of a small model: nobody has made them, and their pr
 predictions.
 """
 
-import argparse
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from conjoin.demos.arguments import parser_of
 from conjoin.demos.images import show
 from conjoin.families.multimodal import Multimodal
 
@@ -77,18 +77,7 @@ def sentences(model: Any, held: Any, found: Any) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo. Returns 0; 2 without the molecules or rdkit, 130 where it was interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m conjoin.demos.molecules", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--out",
-        default="conjoin-demo-molecules",
-        metavar="FOLDER",
-        help="of the model and the report (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="of the fit (default: %(default)g)"
-    )
+    parser = parser_of("molecules", __doc__, SECONDS, "the fit")
     asked = parser.parse_args(arguments)
     from conjoin.codecs.smiles.chemistry import MISSING_RDKIT, has_rdkit
     from conjoin.datasets import load_molecules

@@ -8,7 +8,6 @@ writes captions of its own drawings and of real pictures. A judge without learni
 drawing. Ctrl-C stops the fit, and the same command goes on from there.
 """
 
-import argparse
 import base64
 import io
 import shutil
@@ -21,6 +20,7 @@ import pandas as pd
 
 from conjoin.codecs.image.pictures import pictures_in, stacked
 from conjoin.datasets import draw_scenes, judge_scene
+from conjoin.demos.arguments import parser_of
 from conjoin.demos.images import show
 from conjoin.families.multimodal import Multimodal
 
@@ -146,18 +146,7 @@ def _on_page(found: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo. Returns 0; 130 where it was interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m conjoin.demos.pictures", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--out",
-        default="conjoin-demo-pictures",
-        metavar="FOLDER",
-        help="of the model and the report (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="of training (default: %(default)g)"
-    )
+    parser = parser_of("pictures", __doc__, SECONDS, "training")
     parser.add_argument(
         "--rows", type=int, default=ROWS, help="scenes to learn from (default: %(default)d)"
     )

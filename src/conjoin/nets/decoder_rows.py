@@ -2,8 +2,8 @@ r"""One more position of a decoder, of many rows that are drawn side by side, in
 
 The same function as ``conjoin.nets.decoder_steps``, whose weights it takes, by calls of torch. Keys
 and values lie by position first, so that those of all rows at a position are written at once; up to
-``SHORT`` positions attention is a product of numbers and a sum, which takes half the time of a
-small product of matrices for each row and head.
+``MAX_POSITIONS_BY_PRODUCTS`` positions attention is a product of numbers and a sum, which takes
+half the time of a small product of matrices for each row and head.
 
 Shape letters: B rows, H width, N heads, W = H / N, T positions so far, V tokens, C of the context,
 L blocks.
@@ -22,7 +22,7 @@ from conjoin.nets.decoder_steps import EPSILON, Weights
 __all__ = ["Kept", "ManyRows"]
 
 FIRST_PLACES = 32  # positions that there is room for at first; then twice as many each time
-SHORT = 48  # positions up to which attention by products of numbers is faster
+MAX_POSITIONS_BY_PRODUCTS = 48  # up to which attention by products of numbers is faster
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class ManyRows:
         length, no maximum is taken off."""
         _, heads, width = self.shape
         places, rows, _ = keys.shape
-        if places <= SHORT:
+        if places <= MAX_POSITIONS_BY_PRODUCTS:
             share = (keys * query).view(places, rows, heads, width).sum(3).exp_()
             seen = (values.view(places, rows, heads, width) * share[..., None]).sum(0)
             return (seen / share.sum(0)[..., None]).view(rows, -1)

@@ -18,6 +18,7 @@ __all__ = [
     "config_in",
     "diffusers",
     "fresh",
+    "fresh_part",
     "loaded",
     "loaded_part",
     "refuse_larger",
@@ -142,6 +143,16 @@ def loaded(maker: str, folder: str, told: dict[str, Any], dtype: str) -> nn.Modu
     lacking = sorted([*how["missing_keys"], *map(str, how.get("mismatched_keys", ()))])
     if lacking:
         raise ValueError(_lacks(path, lacking))
+    made: nn.Module = network.eval()
+    return made
+
+
+def fresh_part(maker: str, told: dict[str, Any], dtype: torch.dtype, name: str) -> nn.Module:
+    """A network of a pipeline of diffusers before it is given its weights; ``name``: of the stream
+    that its first ones are drawn from."""
+    with seeded(stream(0, name)):  # they come from the global generator
+        network: nn.Module = getattr(diffusers(), maker).from_config(told)
+    nn.Module.to(network, dtype)  # the class's own says that parts might stay as they are
     made: nn.Module = network.eval()
     return made
 

@@ -33,7 +33,9 @@ __all__ = ["Molecules", "SmilesColumn", "SmilesFormat", "broken_rows"]
 
 JSON = dict[str, Any]
 FORMATS = "canonical, randomised, atoms, skip broken, tokens=N"
-FEW_MOLECULES = 8_000  # under which there are atoms alone: few strings teach too little of merges
+MIN_MOLECULES_FOR_MERGES = (
+    8_000  # under which there are atoms alone: few strings teach too little of merges
+)
 FEW_TOKENS = 256
 MANY_TOKENS = 512
 MAX_TOKENS = 1_024
@@ -82,7 +84,7 @@ class SmilesFormat:
         """The number of tokens for so many molecules."""
         if self.tokens is not None:
             return self.tokens
-        if molecules < FEW_MOLECULES:
+        if molecules < MIN_MOLECULES_FOR_MERGES:
             return 0
         return FEW_TOKENS if molecules < MANY_MOLECULES else MANY_TOKENS
 

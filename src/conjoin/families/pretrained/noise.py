@@ -16,6 +16,7 @@ Shape letters: B rows, S steps; the rest of a shape is that of x.
 [(1, 1.0), (2, 1.0)]
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,39 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.components.intervals import log_mass
+from conjoin.core import stream
 from conjoin.core.shapes import Float
 from conjoin.nets.pretrained import diffusers
 
-__all__ = ["NoiseSteps", "log_level", "noise_told"]
+__all__ = [
+    "DTYPES",
+    "LOG_OFFSET",
+    "PROFILE_PLACES",
+    "NoiseSteps",
+    "check_settings",
+    "log_level",
+    "noise_told",
+]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+PROFILE_PLACES = (0.05, 0.2, 0.4, 0.6)  # of the steps, at whose noise errors are looked at
+LOG_OFFSET = 1e-6  # of errors and contrasts, before their logarithm
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 MAX_TRAIN_STEPS = 1_000_000
+
+
+def check_settings(config: Any) -> None:
+    """ValueError for a dtype, steps, points or tune that a network of noise can't have."""
+    if config.dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {config.dtype!r}.")
+    for name in ("steps", "points"):
+        value = getattr(config, name)
+        if value is not None and value < 2:
+            raise ValueError(f"{name} must be at least 2, or None for all, got {value!r}.")
+    if config.tune < 0:
+        raise ValueError(f"tune must be a number of steps, at least 0, got {config.tune!r}.")
 
 
 class NoiseSteps(nn.Module):
@@ -107,6 +133,13 @@ class NoiseSteps(nn.Module):
         place = torch.arange(points) + torch.rand(points, generator=generator, dtype=torch.float64)
         index = (place * count / points).long().clamp_max(count - 1) + 1
         return [(int(each), count / points) for each in index]
+
+    def profile(self, shape: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
+        """The steps at whose noise errors are looked at, and the same noise for every picture."""
+        last = len(self) - 1
+        for number, share in enumerate(PROFILE_PLACES):
+            generator = stream(0, "profile", number)
+            yield round(share * last), torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def prior(self, x: Tensor) -> Float[Tensor, " B"]:
         """KL of q of the last level to N(0, 1)."""

@@ -45,19 +45,24 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
-from conjoin.families.pretrained.noise import NoiseSteps, log_level, noise_told
+from conjoin.families.pretrained.noise import (
+    DTYPES,
+    LOG_OFFSET,
+    PROFILE_PLACES,
+    NoiseSteps,
+    check_settings,
+    log_level,
+    noise_told,
+)
 from conjoin.families.pretrained.typical import TypicalByReadings
-from conjoin.nets.pretrained import diffusers, refuse_larger, refuse_many_parts
+from conjoin.nets.pretrained import diffusers, fresh_part, refuse_larger, refuse_many_parts
 from conjoin.util.pretrained import checked_folder, read_json
 
 __all__ = ["DiffusersPicture", "DiffusersPictureDensity", "greys", "grid_in", "side_of"]
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 NETWORK = "UNet2DModel"
 CHUNK_PICTURES = 64  # that the network sees at once
-PROFILE_PLACES = (0.05, 0.2, 0.4, 0.6)  # of the steps, at whose noise errors are looked at
 TILES_PER_SIDE = 2
-LOG_OFFSET = 1e-6
 KEPT_AXES = 8
 
 
@@ -94,14 +99,7 @@ class DiffusersPicture(Config):
     alone: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
-        for name in ("steps", "points"):
-            value = getattr(self, name)
-            if value is not None and value < 2:
-                raise ValueError(f"{name} must be at least 2, or None for all, got {value!r}.")
-        if self.tune < 0:
-            raise ValueError(f"tune must be a number of steps, at least 0, got {self.tune!r}.")
+        check_settings(self)
 
     def recipe(self, rows: int) -> Recipe:
         return Recipe(steps=self.tune or None, batch=self.batch, rate=self.rate, linear=True)
@@ -301,12 +299,7 @@ class DiffusersPictureDensity(TypicalByReadings):
         return [torch.cat(each) for each in found]
 
     def _errors(self, x: Float[Tensor, "B C H W"]) -> Iterator[Tensor]:
-        last = len(self.noise) - 1
-        for number, share in enumerate(PROFILE_PLACES):
-            index = round(share * last)
-            noise = torch.randn(
-                self.grid, generator=stream(0, "profile", number), dtype=torch.float64
-            )
+        for index, noise in self.noise.profile(self.grid):
             yield (x - self._clean(self.noise.noisy(x, index, noise), index)).square()
 
     def _untaught(self, readings: list[Tensor]) -> Float[Tensor, " B"]:
@@ -369,10 +362,7 @@ def _described(config: DiffusersPicture) -> dict[str, Any]:
 
 def _fresh(told: dict[str, Any], dtype: str) -> nn.Module:
     """The network before it is given its weights."""
-    with seeded(stream(0, "network")):  # its first weights come from the global generator
-        network: nn.Module = getattr(diffusers(), NETWORK).from_config(told)
-    nn.Module.to(network, DTYPES[dtype])  # the class's own says that parts might stay as they are
-    return network.eval()
+    return fresh_part(NETWORK, told, DTYPES[dtype], "network")
 
 
 def _loaded(path: Path, told: dict[str, Any], dtype: str) -> nn.Module:

@@ -50,16 +50,24 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.capabilities import status_of, worst
+from conjoin.core.constants import LOG_2PI
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
-from conjoin.families.pretrained.noise import NoiseSteps, log_level, noise_told
+from conjoin.families.pretrained.noise import (
+    DTYPES,
+    LOG_OFFSET,
+    PROFILE_PLACES,
+    NoiseSteps,
+    check_settings,
+    log_level,
+    noise_told,
+)
 from conjoin.families.pretrained.picture import greys, side_of
 from conjoin.nets import pretrained as nets
 from conjoin.util.pretrained import checked_folder, read_json
 
 __all__ = ["DiffusersTextToImage", "DiffusersTextToImageDensity", "canvas_in", "draws_texts"]
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 TOLD_MORE = (
     "addition_embed_type",
@@ -71,8 +79,6 @@ TOLD_MORE = (
 MAKER = "AutoModel"  # of the text encoder
 CHUNK_PICTURES = 8  # that the networks see at once
 CHUNK_TEXTS = 64
-PROFILE_PLACES = (0.05, 0.2, 0.4, 0.6)  # of the steps, at whose noise errors are looked at
-LOG_OFFSET = 1e-6
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose text is not told
 BYTES = 256
 MAX_TEXT_TOKENS = 4096
@@ -118,14 +124,7 @@ class DiffusersTextToImage(Config):
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
-        for name in ("steps", "points"):
-            value = getattr(self, name)
-            if value is not None and value < 2:
-                raise ValueError(f"{name} must be at least 2, or None for all, got {value!r}.")
-        if self.tune < 0:
-            raise ValueError(f"tune must be a number of steps, at least 0, got {self.tune!r}.")
+        check_settings(self)
         if not self.deviation > 0:
             raise ValueError(f"deviation must be a number above 0, got {self.deviation!r}.")
         if not self.guidance >= 0:
@@ -344,12 +343,12 @@ class DiffusersTextToImageDensity(Density):
         x = self._pictures(value)
         mean, log_deviation = self._encoded(x)
         latents = mean + log_deviation.exp() * drawn[0]
-        entropy = (log_deviation + _log_normal(0.0)).flatten(1).sum(1) + 0.5 * mean[0].numel()
+        entropy = (log_deviation + 0.5 * LOG_2PI).flatten(1).sum(1) + 0.5 * mean[0].numel()
         total = entropy + self._log_pixels(value, x - self._decoded(latents))
         clean = self._clean(self.noise.noisy(latents, 0, drawn[1]), 0, text)
         last = self.noise.deviation[0]
         standard = (latents - clean) / last
-        total = total - (0.5 * standard.square() + last.log() + _log_normal(0.0)).flatten(1).sum(1)
+        total = total - (0.5 * standard.square() + last.log() + 0.5 * LOG_2PI).flatten(1).sum(1)
         total = total - self.noise.prior(latents)
         for (index, weight), noise in zip(terms, drawn[2:], strict=True):
             clean = self._clean(self.noise.noisy(latents, index, noise), index, text)
@@ -462,19 +461,9 @@ class DiffusersTextToImageDensity(Density):
         return [torch.cat(errors), torch.cat(plain)]
 
     def _errors(self, latents: Tensor, text: Tensor) -> Iterator[Float[Tensor, " B"]]:
-        last = len(self.noise) - 1
-        for number, share in enumerate(PROFILE_PLACES):
-            index = round(share * last)
-            noise = torch.randn(
-                self._latent_shape, generator=stream(0, "profile", number), dtype=torch.float64
-            )
+        for index, noise in self.noise.profile(self._latent_shape):
             clean = self._clean(self.noise.noisy(latents, index, noise), index, text)
             yield (latents - clean).square().mean((1, 2, 3))
-
-
-def _log_normal(standard: float) -> float:
-    """-log of the standard Gaussian's density, nats."""
-    return 0.5 * standard**2 + 0.5 * float(torch.log(torch.tensor(2 * torch.pi).double()))
 
 
 class _Words:
@@ -585,13 +574,11 @@ def _words_in(path: Path) -> dict[str, Any]:
 
 def _fresh(told: dict[str, Any], dtype: str) -> dict[str, nn.Module]:
     """The networks before they are given their weights."""
-    out: dict[str, nn.Module] = {}
-    for name in ("unet", "vae"):
-        with seeded(stream(0, name)):  # first weights come from the global generator
-            out[name] = getattr(nets.diffusers(), PARTS[name]).from_config(told[name])
-        nn.Module.to(out[name], DTYPES[dtype])
-    out["text_encoder"] = nets.fresh(MAKER, told["text_encoder"], dtype)
-    return {name: network.eval() for name, network in out.items()}
+    out = {
+        name: nets.fresh_part(PARTS[name], told[name], DTYPES[dtype], name)
+        for name in ("unet", "vae")
+    }
+    return {**out, "text_encoder": nets.fresh(MAKER, told["text_encoder"], dtype).eval()}
 
 
 def _loaded(path: Path, told: dict[str, Any], dtype: str) -> dict[str, nn.Module]:
