@@ -251,3 +251,6 @@ def test_the_report_tells_all_together_and_each(fitted, data, tmp_path):
     path = fitted.report(tmp_path / "report.html", X.iloc[:150], Y.iloc[:150])
     text = path.read_text(encoding="utf-8")
     assert "All targets together" in text and text.count("<iframe") == 3
+    outside = text.split("<iframe")[0]
+    assert "prefers-color-scheme: dark" in outside and "width=device-width" in outside
+    assert "log-loss of all that is known" in outside

@@ -31,7 +31,7 @@ from conjoin.report.sections import (
 )
 from conjoin.util.files import write_text
 
-__all__ = ["write_report", "write_whole"]
+__all__ = ["template", "today", "write_report", "write_whole"]
 
 CONTENTS = {
     "prediction": "How well it predicts",
@@ -115,7 +115,7 @@ def _page(
         | _body(estimator, found, real)
         | _drawings(estimator, found, y, real, plane)
     )
-    return _template().render(**parts, contents=_contents(parts))
+    return template("report.html.j2").render(**parts, contents=_contents(parts))
 
 
 def _as_written(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -139,7 +139,13 @@ def _contents(parts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _template() -> Any:
+def today() -> str:
+    """The day in words, in UTC."""
+    return datetime.now(UTC).strftime("%d %B %Y")
+
+
+def template(name: str) -> Any:
+    """A page of the report, to be filled in."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -149,7 +155,7 @@ def _template() -> Any:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("report.html.j2")
+    ).get_template(name)
 
 
 def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict[str, Any]:
@@ -163,7 +169,7 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
         "headline": headline(model) if odd else "",
         "unlike": odd,
         "unfinished": unfinished(facts),
-        "day": datetime.now(UTC).strftime("%d %B %Y"),
+        "day": today(),
         "cases": None
         if cases is None
         else {
