@@ -262,7 +262,16 @@ def test_weights_that_are_missing_are_not_made_up(folder):
     held = load_file(file)
     held["other"] = held.pop("conv_in.bias")
     save_file(held, file, {"format": "pt"})
-    with pytest.raises(ValueError, match=r"are not those .*conv_in\.bias"):
+    with pytest.raises(ValueError, match=r"lack conv_in\.bias and 0 others"):
+        built(folder)
+
+
+def test_weights_that_are_not_used_are_told(folder):
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(file), "other": torch.zeros(1)}, file, {"format": "pt"})
+    with pytest.warns(UserWarning, match="hold other and 0 others .* left out"):
         built(folder)
 
 

@@ -3,6 +3,7 @@ weights in it."""
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,7 @@ def loaded(maker: str, folder: str, told: dict[str, Any], dtype: str) -> nn.Modu
             )
     except (OSError, RuntimeError) as error:
         raise ValueError(f"The weights in {path} can't be read: {str(error)[:300]}") from None
-    lacking = sorted([*how["missing_keys"], *map(str, how.get("mismatched_keys", ()))])
-    if lacking:
-        raise ValueError(_lacks(path, lacking))
+    _check_names(path, how)
     made: nn.Module = network.eval()
     return made
 
@@ -174,19 +173,28 @@ def loaded_part(maker: str, path: Path, told: dict[str, Any], dtype: torch.dtype
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"The weights in {path} can't be read: {str(error)[:300]}") from None
-    lacking = sorted([*how["missing_keys"], *map(str, how.get("mismatched_keys", ()))])
-    if lacking:
-        raise ValueError(_lacks(path, lacking))
+    _check_names(path, how)
     nn.Module.to(network, dtype)  # the class's own says that parts might stay as they are
     made: nn.Module = network.eval()
     return made
 
 
-def _lacks(path: Path, lacking: list[str]) -> str:
-    return (
-        f"The weights in {path} lack {lacking[0]} and {len(lacking) - 1} others that config.json "
-        "asks for: they would be random numbers."
-    )
+def _check_names(path: Path, how: dict[str, Any]) -> None:
+    """ValueError where the network has weights that the files lack; a warning where the files have
+    some that it does not use. ``how``: what the packages tell of the loading."""
+    lacking = sorted([*how["missing_keys"], *map(str, how.get("mismatched_keys", ()))])
+    if lacking:
+        raise ValueError(
+            f"The weights in {path} lack {lacking[0]} and {len(lacking) - 1} others that "
+            "config.json asks for: they would be random numbers."
+        )
+    beyond = sorted(how["unexpected_keys"])
+    if beyond:
+        text = (
+            f"The weights in {path} hold {beyond[0]} and {len(beyond) - 1} others that the network "
+            "of config.json does not use: they are left out."
+        )
+        warnings.warn(text, UserWarning, stacklevel=4)
 
 
 @contextlib.contextmanager

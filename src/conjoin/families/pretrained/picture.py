@@ -55,7 +55,7 @@ from conjoin.families.pretrained.noise import (
     noise_told,
 )
 from conjoin.families.pretrained.typical import TypicalByReadings
-from conjoin.nets.pretrained import diffusers, fresh_part, refuse_larger, refuse_many_parts
+from conjoin.nets.pretrained import fresh_part, loaded_part, refuse_many_parts
 from conjoin.util.pretrained import checked_folder, read_json
 
 __all__ = ["DiffusersPicture", "DiffusersPictureDensity", "greys", "grid_in", "side_of"]
@@ -164,7 +164,8 @@ class DiffusersPictureDensity(TypicalByReadings):
         told = _described(config)
         if space.grid is None or space.columns:
             raise ValueError("A pretrained diffusion model takes pictures, and no columns beside.")
-        network = _loaded(Path(config.folder).expanduser() / "unet", told["unet"], config.dtype)
+        path = Path(config.folder).expanduser() / "unet"
+        network = loaded_part(NETWORK, path, told["unet"], DTYPES[config.dtype])
         return cls(space, config, told, context_space, network=network).eval()
 
     @property
@@ -363,23 +364,3 @@ def _described(config: DiffusersPicture) -> dict[str, Any]:
 def _fresh(told: dict[str, Any], dtype: str) -> nn.Module:
     """The network before it is given its weights."""
     return fresh_part(NETWORK, told, DTYPES[dtype], "network")
-
-
-def _loaded(path: Path, told: dict[str, Any], dtype: str) -> nn.Module:
-    """The network with the weights of the folder; ValueError where they are not all there."""
-    from safetensors.torch import load_file
-
-    kind = getattr(diffusers(), NETWORK)
-    refuse_larger(path, lambda: kind.from_config(told))
-    network = _fresh(told, dtype)
-    weights: dict[str, Tensor] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        weights |= load_file(file)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights in {path} are not those that its config.json asks for: "
-            f"{' '.join(str(error).split())[:300]}"
-        ) from None
-    return network
