@@ -13,7 +13,7 @@ from sklearn.tree import ExtraTreeClassifier
 
 import conjoin
 from conjoin import JointClassifier, JointRegressor
-from conjoin.components.decision_trees import descend, walk_of
+from conjoin.components.decision_trees import Walks, descend
 from conjoin.core import Event, Pair, Space, Variable
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
@@ -264,10 +264,10 @@ def test_compiled_walks_arrive_where_plain_ones_do(monkeypatch):
     parts = (forest.feature, forest.threshold, forest.right, forest.root)
     plain = descend(table, *parts)
     monkeypatch.setattr("conjoin.components.decision_trees.MIN_COMPILED_WALKS", 0)
-    assert torch.equal(walk_of(*parts, len(table))(table), plain)
+    assert torch.equal(Walks()(table, *parts), plain)
     forest.right[3] = 3  # a leaf now, what is under it stays
     forest.threshold[3] = -torch.inf
-    assert torch.equal(walk_of(*parts, len(table))(table), descend(table, *parts))
+    assert torch.equal(Walks()(table, *parts), descend(table, *parts))
 
 
 def test_shrinkage_is_the_sum_along_the_path():
