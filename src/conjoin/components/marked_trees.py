@@ -82,7 +82,7 @@ def values_at(
         out = of_root.expand(rows, -1)
         if len(marks.trees):
             left = _first_left(marks, [each[at : at + step] for each in places])
-            found = of_leaf.take(left.T)
+            found = of_leaf.take(left)
             out = found if len(marks.trees) == len(of_root) else _put(out, marks.trees, found)
         yield out
 
@@ -108,7 +108,7 @@ def _places(table: Float[Tensor, "B F"], column: _Column) -> Int[Tensor, " B"]:
     return torch.where(value.isnan(), len(column.edges) + 1, above)
 
 
-def _first_left(marks: Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "A b"]:
+def _first_left(marks: Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "b A"]:
     """The place of the first leaf that is left, among those of all trees."""
     whole = (1 << MAX_LEAVES) - 1
     left = torch.full((len(places[0]), len(marks.trees)), whole, dtype=torch.int32)
@@ -116,14 +116,16 @@ def _first_left(marks: Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "
     for column, place in each:
         if column.trees is None:
             left &= column.kept.index_select(0, place)
-    left = left.T.contiguous()
-    for column, place in each:
-        if column.trees is not None:
-            kept = _kept(column, place)
-            left.index_copy_(0, column.trees, left.index_select(0, column.trees) & kept)
+    some = [(column, place) for column, place in each if column.trees is not None]
+    if some:
+        by_tree = left.T.contiguous()
+        for column, place in some:
+            kept = by_tree.index_select(0, column.trees) & _kept(column, place)
+            by_tree.index_copy_(0, column.trees, kept)
+        left = by_tree.T
     lowest = (left & -left).float()  # a power of two, whose exponent is the place
     exponent = (lowest.view(torch.int32) >> MANTISSA_BITS) - EXPONENT_BIAS
-    return exponent.long() + MAX_LEAVES * torch.arange(len(left))[:, None]
+    return exponent.long() + MAX_LEAVES * torch.arange(left.shape[1])
 
 
 def _kept(column: _Column, place: Int[Tensor, " b"]) -> Int[Tensor, "t b"]:
