@@ -185,7 +185,7 @@ def _category(
     kept: Int[Tensor, " Q"],
     count: int,
 ) -> _Column:
-    """Of all questions about its indicators: only that of its own level is answered with "right"."""
+    """Of all questions about its indicators: only that of a row's own level sends it right."""
     trees, place = _listed(tree, count)
     width = count if trees is None else len(trees)
     table = _struck(level + 1, place, kept, (size + 1, width))
