@@ -42,6 +42,7 @@ from conjoin import JointClassifier, JointRegressor, datasets
 from conjoin.questions.evaluate import debiased_ece
 
 ROUNDS = 2_000  # of boosting at most
+QUANTILE_ROUNDS = 500  # of CatBoost's quantiles at most: each round of 99 takes long
 PATIENCE = 50  # rounds without a gain
 NATURAL_ROUNDS = 500  # of NGBoost at most, its own default
 MAX_QUANTILE_ROWS = 5_000  # for CatBoost's quantiles
@@ -81,6 +82,28 @@ def linear():
     )
 
 
+def boosted_by_catboost(kind, seed, rounds, rows, **settings):
+    """A ``kind`` of its estimators, stopped early on the validation rows, and the test rows as it
+    takes them. ``rows``: (fit rows, y, valid rows, y, test rows)."""
+    X, y, V, v, T = rows
+    parts = [coded(part, X) for part in (X, V, T)]
+    words = parts[0][2]
+    model = kind(
+        iterations=rounds,
+        random_seed=seed,
+        thread_count=1,
+        verbose=False,
+        allow_writing_files=False,
+        **settings,
+    )
+    model.fit(
+        Pool(parts[0][0], y, cat_features=words),
+        eval_set=Pool(parts[1][0], v, cat_features=words),
+        early_stopping_rounds=PATIENCE,
+    )
+    return model, Pool(parts[2][0], cat_features=words)
+
+
 def classifiers(seed):
     """name -> (fit rows, y, valid rows, y, test rows) -> (classes, p of the test rows)."""
 
@@ -90,21 +113,8 @@ def classifiers(seed):
         return model.classes_, model.predict_proba(T)
 
     def catboost(X, y, V, v, T):
-        parts = [coded(part, X) for part in (X, V, T)]
-        words = parts[0][2]
-        model = CatBoostClassifier(
-            iterations=ROUNDS,
-            random_seed=seed,
-            thread_count=1,
-            verbose=False,
-            allow_writing_files=False,
-        )
-        model.fit(
-            Pool(parts[0][0], y, cat_features=words),
-            eval_set=Pool(parts[1][0], v, cat_features=words),
-            early_stopping_rounds=PATIENCE,
-        )
-        return model.classes_, model.predict_proba(Pool(parts[2][0], cat_features=words))
+        model, test = boosted_by_catboost(CatBoostClassifier, seed, ROUNDS, (X, y, V, v, T))
+        return model.classes_, model.predict_proba(test)
 
     def lightgbm(X, y, V, v, T):
         parts = [coded(part, X)[1] for part in (X, V, T)]
@@ -213,41 +223,25 @@ def regressors(seed):
         return model.predict_quantiles(T, LEVELS), model.evaluate(T, t)["log_loss"]
 
     def catboost(X, y, V, v, T, t):
-        parts = [coded(part, X) for part in (X, V, T)]
-        words = parts[0][2]
         alphas = ",".join(f"{level:.2f}" for level in LEVELS)
-        model = CatBoostRegressor(
+        model, test = boosted_by_catboost(
+            CatBoostRegressor,
+            seed,
+            QUANTILE_ROUNDS,
+            (X, y, V, v, T),
             loss_function=f"MultiQuantile:alpha={alphas}",
-            iterations=500,
-            random_seed=seed,
-            thread_count=1,
-            verbose=False,
-            allow_writing_files=False,
         )
-        model.fit(
-            Pool(parts[0][0], y, cat_features=words),
-            eval_set=Pool(parts[1][0], v, cat_features=words),
-            early_stopping_rounds=PATIENCE,
-        )
-        return np.sort(model.predict(Pool(parts[2][0], cat_features=words)), 1), np.nan
+        return np.sort(model.predict(test), 1), np.nan
 
     def catboost_normal(X, y, V, v, T, t):
-        parts = [coded(part, X) for part in (X, V, T)]
-        words = parts[0][2]
-        model = CatBoostRegressor(
+        model, test = boosted_by_catboost(
+            CatBoostRegressor,
+            seed,
+            ROUNDS,
+            (X, y, V, v, T),
             loss_function="RMSEWithUncertainty",
-            iterations=ROUNDS,
-            random_seed=seed,
-            thread_count=1,
-            verbose=False,
-            allow_writing_files=False,
         )
-        model.fit(
-            Pool(parts[0][0], y, cat_features=words),
-            eval_set=Pool(parts[1][0], v, cat_features=words),
-            early_stopping_rounds=PATIENCE,
-        )
-        mean, variance = model.predict(Pool(parts[2][0], cat_features=words)).T
+        mean, variance = model.predict(test).T
         found = norm(mean[:, None], np.sqrt(variance)[:, None])
         loss = -found.logpdf(t.to_numpy(float)[:, None]).mean()
         return found.ppf(LEVELS), float(loss)

@@ -19,7 +19,7 @@ from conjoin.predictors import method
 from conjoin.predictors.base import Case
 from conjoin.predictors.folds import folds_for
 from conjoin.training.learners import ExpectationMaximisation
-from conjoin.training.loop import Plan, train
+from conjoin.training.loop import MIN_STEPS, Plan, train
 from conjoin.training.progress import Progress
 
 CIRCUIT = resolve("circuit")
@@ -172,7 +172,8 @@ def test_a_fast_fit_tells_what_it_leaves_out():
     (said,) = left_out(CIRCUIT, taken, codec, options())
     assert said == (
         "speed='fast': the family is circuit with trees=1; p(y | x) is learned in three folds and "
-        "without extra trees; familiarity has no kernels."
+        "without extra trees; mini-batches of expectation-maximisation take half of their steps; "
+        "familiarity has no kernels."
     )
     assert "p(y | x)" not in left_out(CIRCUIT, taken, codec, options(predictor="linear"))[0]
     assert "trees=1" not in left_out(CIRCUIT, CIRCUIT, codec, options())[0]
@@ -188,6 +189,25 @@ def test_a_fast_fit_needs_fewer_folds_and_no_extra_trees():
     assert len(case.with_folds().parts()) == 3
     assert not method("extra_trees").tried(case)
     assert method("linear").tried(case)
+
+
+def test_a_fast_fit_takes_half_of_the_steps_of_mini_batches():
+    weight = torch.ones(200, dtype=torch.float64)
+    steps = {
+        fast: train(
+            mixture(), rows(), weight, None, Plan(batch=20, patience=99, fast=fast), Progress()
+        ).steps
+        for fast in (False, True)
+    }
+    assert steps == {False: MIN_STEPS, True: 70}  # whole passes of ten steps, at least 65
+
+
+@pytest.mark.parametrize("family", ["flow", "gaussian_mixture"])
+def test_gradients_and_counts_leave_no_steps_out(family):
+    codec = TableCodec()
+    codec.fit(pd.DataFrame({"a": [1.0, 2.0, 4.0]}))
+    asked = resolve(family)
+    assert "steps" not in left_out(asked, simpler(asked, options()), codec, options())[0]
 
 
 def test_a_fast_model_says_so():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from conjoin.components.marked_trees import MAX_LEAVES, Nodes, arrivals
-from conjoin.core import Space, Variable
+from conjoin.components.marked_trees import MAX_LEAVES, Nodes, arrivals, marked, values_at
+from conjoin.core import Event, Space, Variable
 from conjoin.predictors.base import Design
 from conjoin.predictors.trees import Trees, _trees
 
@@ -76,3 +76,62 @@ def test_equal_thresholds_of_one_tree_count_each():
     nodes = Nodes(feature, threshold, torch.zeros(1, 7, dtype=torch.bool), branches)
     table = torch.tensor([[-1.0, 0], [-1, 2], [1, 0], [1, 2]], dtype=torch.float64)
     assert arrivals(table, nodes).flatten().tolist() == [3, 4, 5, 6]
+
+
+def of_words(levels=(2, 5, 9), rows=600):
+    """Trees of a number and of categories, of which some rows have no level; the rows."""
+    rng = np.random.default_rng(3)
+    codes = np.stack([rng.integers(count, size=rows) for count in levels], 1)
+    value = np.column_stack([rng.normal(size=rows).round(1), codes])
+    known = rng.random(value.shape) < 0.9
+    words = [
+        Variable(f"c{place}", "category", cardinality=count) for place, count in enumerate(levels)
+    ]
+    space = Space((4,), (Variable("a", "real"), *words))
+    x = Event(torch.as_tensor(value), torch.as_tensor(known))
+    design = Design(space).fit(x)
+    table = design.matrix(x, missing=torch.nan)
+    y = value[:, 0] + (codes[:, 2] % 3) * known[:, 3] - (codes[:, 1] == 2) * known[:, 2]
+    kind = HistGradientBoostingRegressor(max_iter=25, max_leaf_nodes=20, min_samples_leaf=3)
+    return _trees(kind.fit(table.numpy(), y), design), table
+
+
+def test_levels_of_a_category_are_one_look_up():
+    trees, table = of_words()
+    assert trees.design.indicators == [(1, 2), (3, 5), (8, 9)]
+    gaps = table.isnan().any(0).tolist()
+    marks = marked(trees._nodes, gaps, trees.design.indicators)
+    assert [(column.first, column.count) for column in marks.columns if column.count] == [
+        each for each in trees.design.indicators if (trees.feature >= each[0]).any()
+    ]
+    count = trees.feature.shape[1]
+    roots = torch.arange(len(trees.feature)) * count
+    found = torch.cat(list(values_at(table, marks, marks.leaf, roots)))
+    assert torch.equal(found, trees._walk(table))
+
+
+def test_indicators_that_are_asked_otherwise_are_plain_columns():
+    """A question that no level answers as all others do."""
+    trees, table = of_words()
+    own = (trees.feature == 5) & (trees.branches[..., 0] != torch.arange(trees.feature.shape[1]))
+    assert own.any()
+    trees.threshold[own] = -0.5
+    marks = marked(trees._nodes, table.isnan().any(0).tolist(), trees.design.indicators)
+    assert (3, 5) not in [(column.first, column.count) for column in marks.columns]
+    assert torch.equal(
+        trees.of_table(table), torch.cat([trees.of_table(row) for row in table.split(9)])
+    )
+
+
+def test_marks_are_kept_until_the_trees_change(monkeypatch):
+    trees, table = of_words()
+    made = []
+    plain = Trees._made
+    monkeypatch.setattr(Trees, "_made", lambda *asked: made.append(1) or plain(*asked))
+    first = trees.of_table(table)
+    assert torch.equal(trees.of_table(table[:100]), first[:100]) and len(made) == 1
+    trees.leaf.mul_(2)
+    assert torch.allclose(trees.of_table(table) - trees.base, 2 * (first - trees.base))
+    assert len(made) == 2
+    trees.of_table(table.nan_to_num(0.0))
+    assert len(made) == 3  # other columns have gaps

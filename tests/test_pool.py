@@ -13,7 +13,8 @@ from sklearn.tree import ExtraTreeClassifier
 
 import conjoin
 from conjoin import JointClassifier, JointRegressor
-from conjoin.components.decision_trees import descend, walk_of
+from conjoin.components import decision_trees
+from conjoin.components.decision_trees import Walks, descend
 from conjoin.core import Event, Pair, Space, Variable
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
@@ -264,10 +265,33 @@ def test_compiled_walks_arrive_where_plain_ones_do(monkeypatch):
     parts = (forest.feature, forest.threshold, forest.right, forest.root)
     plain = descend(table, *parts)
     monkeypatch.setattr("conjoin.components.decision_trees.MIN_COMPILED_WALKS", 0)
-    assert torch.equal(walk_of(*parts, len(table))(table), plain)
+    assert torch.equal(Walks()(table, *parts), plain)
     forest.right[3] = 3  # a leaf now, what is under it stays
     forest.threshold[3] = -torch.inf
-    assert torch.equal(walk_of(*parts, len(table))(table), descend(table, *parts))
+    assert torch.equal(Walks()(table, *parts), descend(table, *parts))
+
+
+def test_trees_are_compiled_once_enough_walks_were_asked_for(monkeypatch):
+    """And again where they changed."""
+    design = method("linear").fit(case_of(*three_classes())).design
+    forest = _forest([each.tree_ for each in grown(*three_classes()).estimators_], 0.0, design, 3)
+    parts = (forest.feature, forest.threshold, forest.right, forest.root)
+    table = torch.as_tensor(numbers(seed=5)).float()
+    compiled = []
+    plain = decision_trees._compiled
+    monkeypatch.setattr(
+        decision_trees, "_compiled", lambda *trees: compiled.append(1) or plain(*trees)
+    )
+    monkeypatch.setattr(decision_trees, "MIN_COMPILED_WALKS", 2 * len(table) * len(forest.root))
+    walks = Walks()
+    found = [walks(table, *parts) for _ in range(4)]
+    assert len(compiled) == 1
+    assert all(torch.equal(each, descend(table, *parts)) for each in found)
+    forest.right[3] = 3  # a leaf now
+    forest.threshold[3] = -torch.inf
+    found = [walks(table, *parts) for _ in range(2)]
+    assert len(compiled) == 2
+    assert all(torch.equal(each, descend(table, *parts)) for each in found)
 
 
 def test_shrinkage_is_the_sum_along_the_path():

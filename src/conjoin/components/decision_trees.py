@@ -13,7 +13,8 @@ Shape letters: B rows, F features, N nodes of all trees, T trees.
 [[1], [2]]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,33 +22,56 @@ import torch
 from torch import Tensor
 
 from conjoin.core.shapes import Float, Int
+from conjoin.util.memo import TensorMemo
 
-__all__ = ["descend", "inner_layers", "node_columns", "roots_of", "walk_of", "write_nodes"]
+__all__ = ["Walks", "descend", "inner_layers", "node_columns", "roots_of", "write_nodes"]
 
 BLOCK_ROWS = 512  # that walk down all trees together
-MIN_COMPILED_WALKS = 50_000  # rows times trees from which on scikit-learn's walks are worth making
+MIN_COMPILED_WALKS = 50_000  # rows times trees after which scikit-learn's trees are worth making
 
 
-def walk_of(
-    feature: Int[Tensor, " N"],
-    threshold: Float[Tensor, " N"],
-    right: Int[Tensor, " N"],
-    root: Int[Tensor, " T"],
-    rows: int,
-) -> Callable[[Float[Tensor, "B F"]], Int[Tensor, "B T"]]:
-    """``descend`` for so many rows: many of them walk down the same trees in the form of
-    scikit-learn's, whose walks are compiled."""
-    if rows * len(root) < MIN_COMPILED_WALKS or not root.is_cpu:
-        return lambda table: descend(table, feature, threshold, right, root)
-    trees = _compiled(feature, threshold, right, root)
-    starts = root.numpy().astype(np.int64)
+@dataclass
+class _Asked:
+    """How many walks down some trees were asked for so far, and their compiled form, once made."""
 
-    def walked(table: Float[Tensor, "B F"]) -> Int[Tensor, "B T"]:
-        cells = table.numpy()
-        ends = [start + tree.apply(cells) for start, tree in zip(starts, trees, strict=True)]
-        return torch.as_tensor(np.stack(ends, 1))
+    walks: int = 0
+    compiled: list[Any] | None = None
 
-    return walked
+
+class Walks:
+    """``descend`` down the same trees, batch after batch. From ``MIN_COMPILED_WALKS`` walks on they
+    are kept in the form of scikit-learn's, whose walks are compiled."""
+
+    def __init__(self) -> None:
+        self._asked = TensorMemo[_Asked]()
+
+    def __call__(
+        self,
+        table: Float[Tensor, "B F"],
+        feature: Int[Tensor, " N"],
+        threshold: Float[Tensor, " N"],
+        right: Int[Tensor, " N"],
+        root: Int[Tensor, " T"],
+    ) -> Int[Tensor, "B T"]:
+        asked = self._asked.of((feature, threshold, right, root), _Asked)
+        asked.walks += len(table) * len(root)
+        if asked.walks < MIN_COMPILED_WALKS or not root.is_cpu:
+            blocks = table.split(BLOCK_ROWS)  # which stay in the cache
+            return torch.cat([descend(each, feature, threshold, right, root) for each in blocks])
+        if asked.compiled is None:
+            asked.compiled = _compiled(feature, threshold, right, root)
+        return _walked(table.numpy(), asked.compiled, root.numpy())
+
+
+def _walked(table: np.ndarray, trees: list[Any], root: np.ndarray) -> Int[Tensor, "B T"]:
+    """In the order of one tree's leaves, as rows that are alike go the same ways."""
+    order = trees[0].apply(table).argsort(kind="stable")
+    rows = table[order]
+    starts = root.astype(np.int64).tolist()
+    ends = [start + tree.apply(rows) for start, tree in zip(starts, trees, strict=True)]
+    out = np.empty((len(table), len(trees)), dtype=np.int64)
+    out[order] = np.stack(ends).T
+    return torch.as_tensor(out)
 
 
 def _compiled(feature: Tensor, threshold: Tensor, right: Tensor, root: Tensor) -> list[Any]:

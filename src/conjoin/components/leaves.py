@@ -61,6 +61,7 @@ STRENGTH_BOUNDS_ROWS = (0.05, 1000.0)  # rows: bounds of a learned prior
 MAX_NEIGHBOUR_LEVELS = 32
 # counts, at most, from which the strength of priors is learned; of more, every n-th state's
 MAX_COUNTS = 1 << 22
+MAX_MASSES_AT_ONCE = 1 << 16  # of cells under states
 BYTE_ROWS = 2048  # of pictures kept as bytes, that are counted at once
 # cells narrower than this many standard deviations take the midpoint series, whose error is less
 # than a 24th of its square
@@ -135,7 +136,7 @@ class _Cells(NamedTuple):
             torch.arange(len(table)).repeat_interleave(table.shape[1]), table.flatten(), places
         )
 
-    def take(self, index: Int[Tensor, " Q"]) -> "_Cells":
+    def take(self, index: Int[Tensor, " Q"] | slice) -> "_Cells":
         return _Cells(self.column[index], self.value[index], self.place)
 
 
@@ -399,7 +400,13 @@ class LeafLayer(nn.Module):
         return log_density.masked_fill(outside[:, None], -math.inf)
 
     def _log_density(self, cells: "_Cells") -> Float[Tensor, "P K"]:
-        """log p of the continuous part, whatever the bounds: a density, or the mass of a cell."""
+        """log p of the continuous part, whatever the bounds: a density, or the mass of a cell. Some
+        cells after the other, so that they stay in the processor's cache."""
+        some = max(1, MAX_MASSES_AT_ONCE // self.states)
+        parts = slices(len(cells.value), some)
+        return torch.cat([self._log_density_of(cells.take(part)) for part in parts])
+
+    def _log_density_of(self, cells: "_Cells") -> Float[Tensor, "P K"]:
         z, width = self._standardise(cells)
         is_wide = self._wide()[cells.column]
         wide = is_wide.nonzero()[:, 0]

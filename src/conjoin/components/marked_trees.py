@@ -14,6 +14,7 @@ Shape letters: A trees of more than a root, B rows, F features, N nodes of a tre
 [[1], [2]]
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,10 +22,10 @@ from torch import Tensor
 
 from conjoin.core.shapes import Bool, Float, Int
 
-__all__ = ["MAX_LEAVES", "Nodes", "arrivals"]
+__all__ = ["MAX_LEAVES", "Marked", "Nodes", "arrivals", "marked", "values_at"]
 
 MAX_LEAVES = 31  # of a tree: one bit each of a number of 32 bits with a sign
-BLOCK_CELLS = 1 << 18  # rows times trees that are done at once, so that they stay in the cache
+BLOCK_CELLS = 1 << 17  # rows times trees that are done at once, so that they stay in the cache
 DENSE = 3  # a column that one in so many trees asks about is looked up for all of them
 MANTISSA_BITS = 23  # of a float32
 EXPONENT_BIAS = 127
@@ -41,15 +42,17 @@ class Nodes(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """What the questions about one column strike out, in all trees at once."""
+    """What the questions about one column, or about the indicators of one category, strike out, in
+    all trees at once."""
 
-    number: int  # of the column
-    edges: Float[Tensor, " E"]  # thresholds, ascending
+    first: int  # the column, or the first of the indicators
+    count: int  # of the indicators; 0: a number
+    edges: Float[Tensor, " E"]  # thresholds of a number, ascending
     trees: Int[Tensor, " t"] | None  # that ask about it; None: so many that all are listed
-    kept: Int[Tensor, "M t"]  # leaves left of a value above so many edges; missing ones last
+    kept: Int[Tensor, "M t"]  # leaves left, by the place of a value
 
 
-class _Marked(NamedTuple):
+class Marked(NamedTuple):
     """Trees of more than a root, and the leaf of each place of each of them."""
 
     trees: Int[Tensor, " A"]
@@ -60,45 +63,69 @@ class _Marked(NamedTuple):
 def arrivals(table: Float[Tensor, "B F"], nodes: Nodes) -> Int[Tensor, "B T"]:
     """The leaf of each tree, which has ``MAX_LEAVES`` at most, where each row arrives."""
     trees, count = nodes.feature.shape
-    gaps = table.isnan().any(0).tolist()
-    marked = _marked(nodes, gaps)
-    out = (torch.arange(trees) * count).expand(len(table), -1)  # roots
-    if not len(marked.trees):
-        return out
-    places = [_places(table, column) for column in marked.columns]
-    step = max(1, BLOCK_CELLS // len(marked.trees))
+    marks = marked(nodes, table.isnan().any(0).tolist())
+    roots = torch.arange(trees) * count
+    blocks = list(values_at(table, marks, marks.leaf, roots))
+    return torch.cat(blocks) if blocks else roots.expand(len(table), -1)
+
+
+def values_at(
+    table: Float[Tensor, "B F"], marks: Marked, of_leaf: Tensor, of_root: Tensor
+) -> Iterator[Tensor]:
+    """(b, T) for a block of rows after the other, what ``of_leaf`` has of the leaf where each row
+    arrives, in the order of ``marks.leaf``; ``of_root`` (T,) of trees that are a root alone."""
+    places = [_places(table, column) for column in marks.columns]
+    step = max(1, BLOCK_CELLS // max(1, len(marks.trees)))
     starts = range(0, len(table), step)
-    parts = [
-        marked.leaf.take(_first_left(marked, [each[at : at + step] for each in places]).T)
-        for at in starts
-    ]
-    found = torch.cat(parts) if parts else out[:, :0]
-    return found if len(marked.trees) == trees else out.index_copy(1, marked.trees, found)
+    for at in starts:
+        rows = min(step, len(table) - at)
+        out = of_root.expand(rows, -1)
+        if len(marks.trees):
+            left = _first_left(marks, [each[at : at + step] for each in places])
+            found = of_leaf.take(left)
+            out = found if len(marks.trees) == len(of_root) else _put(out, marks.trees, found)
+        yield out
+
+
+def _put(out: Tensor, trees: Int[Tensor, " A"], found: Tensor) -> Tensor:
+    """``out`` with the columns that are found; every other column where they are so."""
+    every = trees[1] - trees[0] if len(trees) > 1 else 1
+    if torch.equal(trees, torch.arange(int(trees[0]), out.shape[1], int(every))):
+        out = out.clone()
+        out[:, int(trees[0]) :: int(every)] = found
+        return out
+    return out.index_copy(1, trees, found)
 
 
 def _places(table: Float[Tensor, "B F"], column: _Column) -> Int[Tensor, " B"]:
-    """How many of the column's edges each value is above; one more where it is missing."""
-    value = table[:, column.number].contiguous()
+    """Of a number: how many of the edges it is above; one more where it is missing. Of a category:
+    the place of its level among the indicators, from 1; 0 where it has none."""
+    if column.count:
+        levels = torch.arange(1, column.count + 1, dtype=table.dtype)
+        return (table[:, column.first : column.first + column.count] @ levels).long()
+    value = table[:, column.first].contiguous()
     above = torch.searchsorted(column.edges, value)
     return torch.where(value.isnan(), len(column.edges) + 1, above)
 
 
-def _first_left(marked: _Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "A b"]:
+def _first_left(marks: Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "b A"]:
     """The place of the first leaf that is left, among those of all trees."""
     whole = (1 << MAX_LEAVES) - 1
-    left = torch.full((len(places[0]), len(marked.trees)), whole, dtype=torch.int32)
-    each = list(zip(marked.columns, places, strict=True))
+    left = torch.full((len(places[0]), len(marks.trees)), whole, dtype=torch.int32)
+    each = list(zip(marks.columns, places, strict=True))
     for column, place in each:
         if column.trees is None:
             left &= column.kept.index_select(0, place)
-    left = left.T.contiguous()
-    for column, place in each:
-        if column.trees is not None:
-            kept = _kept(column, place)
-            left.index_copy_(0, column.trees, left.index_select(0, column.trees) & kept)
+    some = [(column, place) for column, place in each if column.trees is not None]
+    if some:
+        by_tree = left.T.contiguous()
+        for column, place in some:
+            kept = by_tree.index_select(0, column.trees) & _kept(column, place)
+            by_tree.index_copy_(0, column.trees, kept)
+        left = by_tree.T
     lowest = (left & -left).float()  # a power of two, whose exponent is the place
     exponent = (lowest.view(torch.int32) >> MANTISSA_BITS) - EXPONENT_BIAS
-    return exponent.long() + MAX_LEAVES * torch.arange(len(left))[:, None]
+    return exponent.long() + MAX_LEAVES * torch.arange(left.shape[1])
 
 
 def _kept(column: _Column, place: Int[Tensor, " b"]) -> Int[Tensor, "t b"]:
@@ -108,8 +135,12 @@ def _kept(column: _Column, place: Int[Tensor, " b"]) -> Int[Tensor, "t b"]:
     return column.kept.index_select(0, place).T
 
 
-def _marked(nodes: Nodes, gaps: list[bool]) -> _Marked:
-    """``gaps``: in which columns of the table a cell is missing."""
+def marked(
+    nodes: Nodes, gaps: Sequence[bool], indicators: Sequence[tuple[int, int]] = ()
+) -> Marked:
+    """``gaps``: in which columns of the table a cell is missing. ``indicators``: the first column
+    and the number of those of which at most one is 1 and the others are 0, as the levels of a
+    category have them."""
     some = (nodes.branches[:, 0, 0] != 0).nonzero()[:, 0]
     feature, threshold, missing_left, branches = (each[some] for each in nodes)
     trees, count = feature.shape
@@ -132,11 +163,42 @@ def _marked(nodes: Nodes, gaps: list[bool]) -> _Marked:
         torch.bincount(asked, minlength=len(gaps)).tolist()
     )
     columns = []
+    grouped = set()
+    for start, size in indicators:
+        own = torch.cat(by_column[start : start + size])
+        if len(own) and bool(((value[own] >= 0) & (value[own] < 1)).all()):
+            level = asked[own] - start
+            columns.append(_category(start, size, level, tree[own], kept[own], trees))
+            grouped |= set(range(start, start + size))
     for index, own in enumerate(by_column):
-        if len(own):
+        if len(own) and index not in grouped:
             struck = torch.where(stays[own], -1, kept[own]) if gaps[index] else None
             columns.append(_column(index, value[own], tree[own], kept[own], struck, trees))
-    return _Marked(some, columns, leaf)
+    return Marked(some, columns, leaf)
+
+
+def _category(
+    start: int,
+    size: int,
+    level: Int[Tensor, " Q"],
+    tree: Int[Tensor, " Q"],
+    kept: Int[Tensor, " Q"],
+    count: int,
+) -> _Column:
+    """Of all questions about its indicators: only that of a row's own level sends it right."""
+    trees, place = _listed(tree, count)
+    width = count if trees is None else len(trees)
+    table = _struck(level + 1, place, kept, (size + 1, width))
+    return _Column(start, size, torch.zeros(0), trees, table)
+
+
+def _listed(
+    tree: Int[Tensor, " Q"], count: int
+) -> tuple[Int[Tensor, " t"] | None, Int[Tensor, " Q"]]:
+    """The trees that ask, None where they are so many of the ``count`` that all are listed; and the
+    place among them of the tree of each question."""
+    trees, place = tree.unique(return_inverse=True)
+    return (None, tree) if DENSE * len(trees) > count else (trees, place)
 
 
 def _column(
@@ -149,16 +211,17 @@ def _column(
 ) -> _Column:
     """Of all questions about it. ``if_missing``: the leaves left of a missing cell, if any is."""
     edges, edge = threshold.unique(return_inverse=True)
-    trees, place = tree.unique(return_inverse=True)
-    width = len(trees)
-    if DENSE * width > count:
-        place = tree
-        width = count
+    trees, place = _listed(tree, count)
+    width = count if trees is None else len(trees)
     table = _struck(edge + 1, place, kept, (len(edges) + 1, width))
+    step = 1
+    while step < len(table):  # what is left by all questions up to each row
+        table[step:] = table[step:] & table[:-step]
+        step *= 2
     if if_missing is not None:
-        last = _struck(edge, place, if_missing, (len(edges), width))[-1:]
+        last = _struck(torch.zeros_like(edge), place, if_missing, (1, width))
         table = torch.cat([table, last])
-    return _Column(index, edges, None if width == count else trees, table)
+    return _Column(index, 0, edges, trees, table)
 
 
 def _struck(
@@ -167,7 +230,7 @@ def _struck(
     kept: Int[Tensor, " Q"],
     shape: tuple[int, int],
 ) -> Int[Tensor, "M t"]:
-    """What is left by all questions up to each row."""
+    """What is left by the questions of each row."""
     out = torch.full(shape, -1, dtype=torch.int32)
     cells = out.view(-1)
     at = row * shape[1] + place
@@ -179,10 +242,6 @@ def _struck(
         cells[at[now]] &= kept[now]
         at = at[order[~fresh]]
         kept = kept[order[~fresh]]
-    step = 1
-    while step < len(out):
-        out[step:] = out[step:] & out[:-step]
-        step *= 2
     return out
 
 

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from conjoin.core.shapes import Float
 
-__all__ = ["Typicality"]
+__all__ = ["MIN_TYPICALITY_ROWS", "Typicality"]
 
+MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 SHRINKAGE = 1e-2  # of a covariance towards a multiple of the identity
 LOW_QUANTILE = 0.05  # of the statistic, whose distance to the median is its spread
 

@@ -3,7 +3,7 @@ chunks or beside blocks, and how that is told."""
 
 from typing import Any
 
-from conjoin.core import Codec, Config
+from conjoin.core import Codec, Config, Density
 from conjoin.families import name_of
 from conjoin.fitting.options import FitOptions
 
@@ -30,6 +30,8 @@ def left_out(asked: Config, taken: Config, codec: Codec, options: FitOptions) ->
     parts = [f"the family is {name_of(taken)} with {settings}"] if changed else []
     if _has_pool(options.predictor):
         parts.append("p(y | x) is learned in three folds and without extra trees")
+    if _has_mini_batches(taken):
+        parts.append("mini-batches of expectation-maximisation take half of their steps")
     if codec.columnwise:
         parts.append("familiarity has no kernels")
     return [f"speed='fast': {'; '.join(parts or ['nothing of this fit could be left out'])}."]
@@ -51,6 +53,12 @@ def replaced(asked: Config, taken: Config, codec: Codec, options: FitOptions) ->
             f"text: the family of the columns is {name_of(columns)!r}."
         ]
     return []
+
+
+def _has_mini_batches(config: Config) -> bool:
+    """Of expectation-maximisation, as many as the loop thinks good."""
+    counts = config.density._statistics is not Density._statistics
+    return counts and config.recipe(1).epochs is None
 
 
 def _has_pool(predictor: Any) -> bool:

@@ -149,6 +149,7 @@ class Learning:
             checkpoint=folder,
             resume=options.resume,
             subject=self.subject,
+            fast=options.fast,
         )
         with budget.phase("training"), budget.within(budget.free / fits):
             return joint, self._trained(joint, parts, plan, progress)

@@ -57,7 +57,7 @@ __all__ = ["Model", "notices_of"]
 CHUNK_ROWS = 4096  # rows evaluated at once
 MAX_CHUNK_CELLS = 1 << 22  # cells of them, at most, where they are bytes
 # rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
-MIN_TYPICALITY_ROWS = 1000
+MIN_PICTURES_SEEN = 1000
 MAX_TYPICALITY_CELLS = 1 << 25
 PARTS = ("codec", "joint", "target", "calibration", "state", "card", "readings", "centre_means")
 BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
@@ -467,7 +467,7 @@ class Model:
     def fit_typicality(self, x: Event) -> None:
         """Fit the density's own statistic of familiarity, if it has one, to rows of the fit."""
         if self.density_of_x.capabilities.typical:
-            most = max(MIN_TYPICALITY_ROWS, MAX_TYPICALITY_CELLS // x.value.shape[1])
+            most = max(MIN_PICTURES_SEEN, MAX_TYPICALITY_CELLS // x.value.shape[1])
             some = x if x.value.is_floating_point() else x.take(slice(0, most))
             self.density_of_x.fit_typicality(self._about(as_float(some)))
 

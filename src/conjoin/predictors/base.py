@@ -133,6 +133,23 @@ class Design(nn.Module):
             return columns[0]
         return torch.cat([*columns, (~mask[:, flags]).double()], 1)
 
+    @property
+    def indicators(self) -> list[tuple[int, int]]:
+        """The first column of the levels of each category in ``matrix``, and how many they are."""
+        picture = pictured(self.space)
+        told = dict(self.named_buffers())
+        out = []
+        place = 0
+        first = len(self.space.variables) if picture is None else picture.first
+        for index, variable in enumerate(self.space.variables[:first]):
+            levels = told.get(f"{LEVELS}{index}")
+            if levels is None and variable.discrete:
+                out.append((place, variable.cardinality))
+                place += variable.cardinality
+            else:
+                place += 1 if levels is None else levels.shape[1]
+        return out
+
     def _pixels(self, x: Event, first: int, missing: float) -> Float[Tensor, "B P"]:
         """Between 0 and 1; in place, as there may be many."""
         tops = [max(variable.cardinality - 1, 1) for variable in self.space.variables[first:]]

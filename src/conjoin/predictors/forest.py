@@ -21,9 +21,9 @@ from torch import Tensor
 
 from conjoin.components.decision_trees import (
     BLOCK_ROWS,
+    Walks,
     node_columns,
     roots_of,
-    walk_of,
     write_nodes,
 )
 from conjoin.core import Event, Space
@@ -63,6 +63,7 @@ class Forest(Scorer):
     def __init__(self, space: Space, shape: tuple[int, int], outputs: int) -> None:
         super().__init__()
         self.design = Design(space)
+        self._walks = Walks()
         nodes, trees = shape
         self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32))
         self.register_buffer("threshold", torch.zeros(nodes, dtype=torch.float32))
@@ -80,14 +81,14 @@ class Forest(Scorer):
     @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         table = self.design.matrix(x).float()
-        walk = walk_of(self.feature, self.threshold, self.right, self.root, len(table))
-        parts = [self._mean(walk(block)) for block in table.split(BLOCK_ROWS)]
-        mean = torch.cat(parts) if parts else table.new_zeros(0, self.leaf.shape[1]).double()
+        nodes = self._walks(table, self.feature, self.threshold, self.right, self.root)
+        mean = torch.cat([self._mean(block) for block in nodes.split(BLOCK_ROWS)])
         return mean if mean.shape[1] == 1 else _log_p(mean)
 
     def _mean(self, node: Int[Tensor, "b T"]) -> Float[Tensor, "b K"]:
         """Of the leaves."""
-        return self.leaf[node].double().mean(1)
+        leaf = self.leaf.index_select(0, node.flatten())
+        return leaf.double().unflatten(0, node.shape).mean(1)
 
 
 class ExtraTreesMethod(Method):

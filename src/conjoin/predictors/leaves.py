@@ -19,9 +19,9 @@ from torch import Tensor
 
 from conjoin.components.decision_trees import (
     BLOCK_ROWS,
+    Walks,
     node_columns,
     roots_of,
-    walk_of,
     write_nodes,
 )
 from conjoin.core import Event, Space, categorical
@@ -62,6 +62,7 @@ class Leaves(Scorer):
     def __init__(self, space: Space, shape: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
         self.design = Design(space)
+        self._walks = Walks()
         nodes, trees, rows = shape
         self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32))
         self.register_buffer("threshold", torch.zeros(nodes, dtype=torch.float32))
@@ -98,9 +99,8 @@ class Leaves(Scorer):
 
     def shares(self, table: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
         """Of the bins among the rows of the leaves, each tree counted once."""
-        walk = walk_of(self.feature, self.threshold, self.right, self.root, len(table))
-        parts = [self._shares(walk(block)) for block in table.split(BLOCK_ROWS)]
-        return torch.cat(parts) if parts else torch.zeros((0, len(self.marginal))).double()
+        nodes = self._walks(table, self.feature, self.threshold, self.right, self.root)
+        return torch.cat([self._shares(block) for block in nodes.split(BLOCK_ROWS)])
 
     def _shares(self, node: Int[Tensor, "b T"]) -> Float[Tensor, "b K"]:
         count = self.rows[node].long().flatten()

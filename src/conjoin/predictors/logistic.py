@@ -80,7 +80,7 @@ def held_out(
     model: Any, table: Table, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> np.ndarray:
     """(B,) log p of the code of each row by what the other folds tell."""
-    each = _by_folds(model, table, codes, weight, folds)
+    each = _by_folds([model] * len(folds), table, codes, weight, folds)
     own = np.searchsorted(np.unique(codes), codes)
     return np.asarray(each[np.arange(len(codes)), own])
 
@@ -95,14 +95,14 @@ def by_strength(
 
 
 def _by_folds(
-    model: Any, table: Table, codes: np.ndarray, weight: np.ndarray, folds: Folds
+    models: list[Any], table: Table, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> np.ndarray:
-    """(B, K) log p of each code that occurs, by what the other folds tell."""
+    """(B, K) log p of each code that occurs, by what the other folds tell the model of the fold."""
     from sklearn.exceptions import ConvergenceWarning
 
     known = np.unique(codes)
     out = np.full((len(codes), len(known)), np.nan)
-    for learn, judged in all_in_time(folds):
+    for model, (learn, judged) in zip(models, all_in_time(folds), strict=False):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(table[learn], codes[learn], sample_weight=weight[learn])
@@ -130,10 +130,13 @@ def _searched(
 ) -> tuple[float, np.ndarray]:
     """C, walking away from 1 while that gains, and log p by the folds as of ``_by_folds``."""
     own = np.searchsorted(np.unique(codes), codes)
+    # each goes on from where it was for the strength before
+    models = [_of(1.0, FOLD_FIT_STEPS).set_params(warm_start=True) for _ in folds]
 
     def judged(c: float) -> tuple[float, np.ndarray]:
-        model = _of(c, FOLD_FIT_STEPS)
-        log_p = _by_folds(model, table, codes, weight, folds)
+        for model in models:
+            model.set_params(C=c)
+        log_p = _by_folds(models, table, codes, weight, folds)
         seen = ~np.isnan(log_p[:, 0])
         gain = (weight[seen] * log_p[np.flatnonzero(seen), own[seen]]).sum()
         return 0.5 * (np.log(c) / PRIOR_DEVIATION) ** 2 - float(gain), log_p

@@ -1,5 +1,6 @@
 """Gradient boosting of regression trees."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.components.marked_trees import MAX_LEAVES, Nodes, arrivals
+from conjoin.components.marked_trees import MAX_LEAVES, Marked, Nodes, marked, values_at
 from conjoin.core import Event, Pair, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float, Int
@@ -15,6 +16,7 @@ from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
 from conjoin.predictors.conversion import checked, fit_estimator
 from conjoin.predictors.folds import folds_for
 from conjoin.util.budget import all_in_time, seconds_of
+from conjoin.util.memo import TensorMemo
 
 __all__ = ["BoostingMethod", "Trees"]
 
@@ -47,6 +49,7 @@ class Trees(Scorer):
         self.design = Design(space)
         self.outputs = outputs
         self.depth = depth
+        self._marks = TensorMemo[tuple[Marked, Tensor]]()
         self.register_buffer("feature", torch.zeros(shape, dtype=torch.long))
         self.register_buffer("threshold", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("missing_left", torch.zeros(shape, dtype=torch.bool))
@@ -67,24 +70,38 @@ class Trees(Scorer):
 
     def of_table(self, table: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
         """The scores of rows as the design shows them."""
-        return self.base + self._steps(table).sum(1)
+        return self.base + torch.cat([each.sum(1) for each in self._blocks(table)])
 
     @on_device
     def contributions(self, x: Event) -> Float[Tensor, "B I K"]:
         """What each boosting iteration adds."""
-        return self._steps(self.design.matrix(x, missing=torch.nan))
+        return torch.cat(list(self._blocks(self.design.matrix(x, missing=torch.nan))))
 
-    def _steps(self, table: Float[Tensor, "B F"]) -> Float[Tensor, "B I K"]:
-        leaf = self.leaf.take(self._arrivals(table))
-        return leaf.reshape(len(table), -1, self.outputs)
+    def _blocks(self, table: Float[Tensor, "B F"]) -> Iterator[Float[Tensor, "b I K"]]:
+        """What each boosting iteration adds, for a block of rows after the other, so that they stay
+        in the processor's cache."""
+        for values in self._values(table):
+            yield values.reshape(len(values), -1, self.outputs)
 
-    def _arrivals(self, table: Float[Tensor, "B F"]) -> Int[Tensor, "B T"]:
-        """The leaves where rows arrive: by marks where trees are small and rows are many."""
+    def _values(self, table: Float[Tensor, "B F"]) -> Iterator[Float[Tensor, "b T"]]:
+        """Of the leaves where rows arrive: by marks where trees are small and rows are many."""
         if len(table) >= MIN_MARKED_ROWS and self.feature.shape[1] < 2 * MAX_LEAVES:
-            nodes = Nodes(self.feature, self.threshold, self.missing_left, self.branches)
-            return arrivals(table, nodes)
-        # a block of rows at a time stays in the processor's cache
-        return torch.cat([self._walk(block) for block in table.split(BLOCK_ROWS)])
+            gaps = tuple(table.isnan().any(0).tolist())
+            parts = [*self._nodes, self.leaf]
+            marks, of_leaf = self._marks.of(parts, partial(self._made, gaps), gaps)
+            yield from values_at(table, marks, of_leaf, self.leaf[:, 0])
+        else:
+            for block in table.split(BLOCK_ROWS):
+                yield self.leaf.take(self._walk(block))
+
+    @property
+    def _nodes(self) -> Nodes:
+        return Nodes(self.feature, self.threshold, self.missing_left, self.branches)
+
+    def _made(self, gaps: tuple[bool, ...]) -> tuple[Marked, Tensor]:
+        """The marks, and the values of the leaves as they name them."""
+        marks = marked(self._nodes, gaps, self.design.indicators)
+        return marks, self.leaf.take(marks.leaf)
 
     def _walk(self, table: Float[Tensor, "b F"]) -> Int[Tensor, "b T"]:
         """The leaves where rows arrive, all trees one depth a step."""

@@ -38,6 +38,7 @@ ROUNDS_PER_FIT = 40  # of a fit by the gradient
 MAX_EPOCHS = 60
 MIN_EPOCHS = 4
 MIN_STEPS = 130
+MIN_FAST_STEPS = 65  # of a fit that is to be fast
 MIN_BEGUN_EPOCHS = 30  # where a density begins with statistics of all rows, which it leaves slowly
 MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
 # steps, and seconds, of a fit after which it says how long all of its steps take
@@ -64,7 +65,8 @@ class Diverged(ValueError):
 class Plan:
     """When to stop and what to write. Times are seconds, sizes rows. ``epochs``: rounds at most.
     ``batch``, ``steps`` (of the gradient) and ``rate`` stand in for the density's own recipe.
-    ``limit``: what the user asked for, of which ``max_time`` is the training's part."""
+    ``limit``: what the user asked for, of which ``max_time`` is the training's part. ``fast``:
+    expectation-maximisation by mini-batches takes half of its steps."""
 
     seed: int = 0
     epochs: int | None = None
@@ -80,6 +82,7 @@ class Plan:
     resume: bool = False
     every: float = 20.0  # seconds between checkpoints
     subject: str = ""  # what the rows are, in words
+    fast: bool = False
 
 
 def train(
@@ -321,10 +324,9 @@ class _Run:
         if self.planned:
             return math.ceil(self.planned / self.length)
         least = MIN_BEGUN_EPOCHS if self.density.begun else MIN_EPOCHS
+        steps = MIN_FAST_STEPS if self.plan.fast else MIN_STEPS
         return (
-            self.plan.epochs
-            or epochs
-            or min(MAX_EPOCHS, max(least, math.ceil(MIN_STEPS / self.parts)))
+            self.plan.epochs or epochs or min(MAX_EPOCHS, max(least, math.ceil(steps / self.parts)))
         )
 
     # ------------------------------------------------------------------ steps

@@ -30,7 +30,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from conjoin.components.typicality import Typicality
+from conjoin.components.typicality import MIN_TYPICALITY_ROWS, Typicality
 from conjoin.core import (
     Block,
     Capabilities,
@@ -65,7 +65,6 @@ TOKENS_AT_ONCE = 1 << 17  # times classes, that are scored together
 LEFT_OUT_TOKENS = 60_000  # in the strings on which the weights of orders are learned
 MIN_LEFT_OUT_ROWS = 8  # with fewer nothing is learned on strings left out
 ENOUGH = 1e-3  # nats a token by which a longer context has to be better
-MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 SHARE_SMOOTHING = 1.0  # rows that are added to each class
 
 

@@ -23,7 +23,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from conjoin.components.typicality import Typicality
+from conjoin.components.typicality import MIN_TYPICALITY_ROWS, Typicality
 from conjoin.core import (
     Block,
     Capabilities,
@@ -40,7 +40,6 @@ from conjoin.core import (
 from conjoin.core.shapes import Float
 from conjoin.families import FAMILIES, resolve
 from conjoin.families.autoregressive.beam import most_probable
-from conjoin.families.pretrained.typical import MIN_TYPICALITY_ROWS
 
 __all__ = ["ConditionalPair", "ConditionalPairDensity"]
 

@@ -8,9 +8,6 @@ from other rows than those that are familiar to whoever asks: these say what is 
 they have, a plain statistic stands in. It has no unit: log p, in nats, is no such measure.
 
 Shape letters: B rows.
-
->>> MIN_TYPICALITY_ROWS
-8
 """
 
 import abc
@@ -18,13 +15,11 @@ import abc
 import torch
 from torch import Tensor
 
-from conjoin.components.typicality import Typicality
+from conjoin.components.typicality import MIN_TYPICALITY_ROWS, Typicality
 from conjoin.core import Density, Event
 from conjoin.core.shapes import Float
 
-__all__ = ["MIN_TYPICALITY_ROWS", "TypicalByReadings"]
-
-MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
+__all__ = ["TypicalByReadings"]
 
 
 class TypicalByReadings(Density):
