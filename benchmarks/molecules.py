@@ -23,13 +23,16 @@ import collections
 import hashlib
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from rdkit import DataStructs
 from rdkit.Chem import BRICS, QED, Crippen
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
+import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.codecs.smiles.appraisal import accessibility, fingerprints
 from conjoin.codecs.smiles.chemistry import molecule, read_smiles
@@ -187,14 +190,25 @@ def computed(smiles):
     )
 
 
-def learned(asked, train, reading):
-    """A model of molecules and their three properties, predicted by the network alone."""
+def learned(asked, name, train, reading):
+    """A model of molecules and their three properties, predicted by the network alone; from the
+    folder ``out`` where it was left there."""
+    folder = Path(asked.out) / name if asked.out else None
+    if folder is not None and folder.exists():
+        return conjoin.load(folder)
     strings = {"width": asked.width, "blocks": asked.blocks, "steps": asked.steps}
-    family = Multimodal(strings=strings | {"reading": reading})
+    strings |= {"reading": reading, "family": "sequence"}
     start = time.process_time()
-    model = JointRegressor(family=family, predictor=["reader"], random_state=0)
-    model.fit(pd.Series(train, name="smiles"), computed(train))
+    model = JointRegressor(
+        family=Multimodal(strings=strings),
+        predictor=["reader"],
+        start_from=asked.start,
+        random_state=0,
+    )
+    model.fit(pd.Series(train, name="smiles"), computed(train), calibration=asked.calibration)
     print(json.dumps({"reading": reading, "fit_cpu_s": time.process_time() - start}), flush=True)
+    if folder is not None:
+        model.save(folder)
     return model
 
 
@@ -204,40 +218,60 @@ def error_of_prediction(model, smiles):
 
 
 def conditional(asked):
-    """Mean absolute deviation of draws from what was wanted of QED, SA and logP: of all valid ones,
-    and of the best by the model's own p(wish | molecule), and by that of a twin whose network
-    learned at equal budget nearly nothing but to predict."""
+    """Mean absolute deviation of draws from what was wanted of QED, SA and logP: of all different
+    valid ones, and of the best by the model's own p(wish | molecule), all at equal numbers of
+    strings; beside those of a twin, whose network learned at equal budget nearly nothing but to
+    predict."""
     frame = load_molecules("moses_mini").frame
     train = canonical(frame[frame.split == "train"].smiles.iloc[: asked.rows])
     test = canonical(frame[frame.split == "test"].smiles.iloc[: asked.tests])
-    joint = learned(asked, train, asked.reading)
-    twin = learned(asked, train, 0.95)
+    joint = learned(asked, "joint", train, asked.reading)
+    twin = learned(asked, "twin", train, 0.95)
     for name, model in (("joint", joint), ("twin", twin)):
         print(json.dumps({"predicted by": name} | error_of_prediction(model, test)), flush=True)
     wanted = computed(test).quantile([0.1, 0.5, 0.9])
     for name in wanted:
         rows = [deviations(joint, twin, name, value, asked) for value in wanted[name]]
+        for value, row in zip(wanted[name], rows, strict=True):
+            print(json.dumps({"property": name, "wanted": value} | row), flush=True)
         means = pd.DataFrame(rows).mean().to_dict()
-        print(json.dumps({"property": name} | means), flush=True)
+        print(json.dumps({"property": name, "wanted": "mean of these"} | means), flush=True)
 
 
 def deviations(joint, twin, name, value, asked):
-    """Of one wanted value."""
-    wishes, others = (_wishes(each.model_, {name: value}) for each in (joint, twin))
+    """Of one wanted value. ``p``: the share of all strings that is expected to be as wanted, by the
+    model's own word; ``hit``: that which is, of all strings."""
     out = {}
-    for way in ("drawn", "prompted", "guided", "tuned"):
-        made = _judged(joint.model_, wishes, way, asked.samples, stream(0, "design"))
-        accepted = float(np.exp(made["_score"].astype(float)).mean())
-        made = made[made["_canonical"].notna()].drop_duplicates("_canonical")
-        truth = (computed(made["_canonical"])[name] - value).abs().to_numpy()
-        best = np.argsort(-made["_score"].to_numpy(dtype=float), kind="stable")[: asked.best]
-        out |= {way: truth.mean(), f"{way}, best": truth[best].mean(), f"{way}, p": accepted}
-        if way == "drawn":
-            x = twin.model_.view(name).encode(list(made["_canonical"])).event
-            score = others[0].log_mass(x).numpy()
-            best = np.argsort(-score, kind="stable")[: asked.best]
-            out["drawn, best by twin"] = truth[best].mean()
-    return out
+    drawn = None
+    for who, model, ways in (("", joint, asked.ways), ("twin ", twin, asked.twin_ways)):
+        (wish,) = _wishes(model.model_, {name: value})
+        ends = wish.view.number.decode(torch.tensor([wish.low, wish.high]).double())
+        for way in ways:
+            made = _judged(model.model_, [wish], way, asked.samples, stream(0, "design"))
+            out |= told_of(f"{who}{way}", made, computed, name, value, ends, asked.best)
+            drawn = made if (who, way) == ("", "drawn") else drawn
+    valid = drawn[drawn["_canonical"].notna()]
+    x = twin.model_.view(name).encode(list(valid["_canonical"])).event
+    judged = valid.assign(_score=_wishes(twin.model_, {name: value})[0].log_mass(x).numpy())
+    return out | told_of("drawn by joint, twin", judged, computed, name, value, ends, asked.best)
+
+
+def told_of(word, made, computed, name, value, ends, best):
+    """Of the draws of one way."""
+    valid = made[made["_canonical"].notna()]
+    unique = valid.drop_duplicates("_canonical")
+    true = computed(unique["_canonical"])[name].to_numpy()
+    off = np.abs(true - value)
+    hit = unique["_canonical"][(true >= ends[0]) & (true <= ends[1])]
+    chosen = np.argsort(-unique["_score"].to_numpy(dtype=float), kind="stable")[:best]
+    return {
+        f"{word}: valid": len(valid) / len(made),
+        f"{word}: different": len(unique) / len(made),
+        f"{word}: all": off.mean(),
+        f"{word}: best": off[chosen].mean(),
+        f"{word}: p": float(np.exp(made["_score"].astype(float)).mean()),
+        f"{word}: hit": float(valid["_canonical"].isin(hit).mean()) * len(valid) / len(made),
+    }
 
 
 def scaffold_split(smiles):
@@ -356,6 +390,12 @@ def main():
     for option, value in (numbers | {"tests": 1_000, "samples": 1_000, "best": 50}).items():
         wanting.add_argument(f"--{option}", type=int, default=value)
     wanting.add_argument("--reading", type=float, default=0.3)
+    wanting.add_argument("--calibration", type=float, default=0.2)
+    wanting.add_argument("--start", help="the folder of a model of molecules to begin from")
+    wanting.add_argument("--out", help="a folder that keeps both models, for another call")
+    ways = {"ways": ["drawn", "prompted", "guided"], "twin-ways": ["drawn", "guided"]}
+    for option, default in ways.items():
+        wanting.add_argument(f"--{option}", nargs="*", default=default)
     wanting.set_defaults(run=conditional)
     predicting = what.add_parser("properties")
     predicting.add_argument("--sets", default="esol,freesolv,lipo,bbbp")

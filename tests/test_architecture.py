@@ -60,6 +60,7 @@ DEFAULTS = {
     "suited",
     "beside_blocks",
     "for_rows",
+    "takes_class_alone",
     "notices",
     "status_of_draws",
     "alternatives",

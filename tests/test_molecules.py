@@ -25,6 +25,7 @@ from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.core import Event, Pair, Space, Variable, as_float
 from conjoin.families.multimodal import Multimodal
 from conjoin.fitting.split import Rows, conflicts_words
+from conjoin.model.predictive import predictive
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
 from conjoin.questions.design import _chosen, _shares
@@ -452,3 +453,30 @@ def test_several_properties_and_a_design(several, tmp_path):
         model.design(2, logP=1)
     with pytest.raises(ValueError, match="Nothing is wanted"):
         model.design(2)
+
+
+@pytest.mark.parametrize("family", ["ngram", Multimodal(strings={"family": "ngram"})])
+def test_counts_beside_a_number_are_refused_before_anything_is_read(family):
+    class Unread(list):
+        def __iter__(self):
+            raise AssertionError("read")
+
+    frame = pd.DataFrame({"size": np.arange(20.0), "acid": 0.0})
+    for y, words in ((frame["size"], "a number"), (frame, "several columns")):
+        with pytest.raises(ValueError, match=f"^family='.*': counts of .*, and y is {words}: take"):
+            JointRegressor(family=family).fit(Unread(ALCOHOLS), y)
+
+
+@needs_rdkit
+@pytest.mark.slow
+def test_a_number_is_predicted_without_log_p_of_x(several):
+    """log p(x) cancels in p(y | x), and the other targets need not be summed out for it."""
+    model, frame = several
+    x = model.model_.codec.encode(model.model_.codec.rows(frame["smiles"])).event
+    for name, view in model.model_.views().items():
+        assert view.state.direct, name
+        assert "sums the other targets out" in model.model_.card["predictors"][name]["why"]
+        grid = torch.tensor(view.state.grid, dtype=torch.float64)
+        with torch.no_grad():
+            long, short = (predictive(view.pair, x, grid, direct) for direct in (False, True))
+        assert torch.allclose(long.cdf, short.cdf, atol=1e-9, rtol=0)

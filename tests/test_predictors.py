@@ -100,6 +100,7 @@ OTHER = {
     "temperature": 2.0,
     "between": True,
     "cellwise": False,
+    "direct": False,
 }
 
 

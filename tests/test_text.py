@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import conjoin
-from conjoin import JointClassifier
+from conjoin import JointClassifier, JointRegressor
 from conjoin.codecs.kinds import codec_for, codec_from_json
 from conjoin.codecs.sequence import Prefix
 from conjoin.codecs.text import TextCodec
-from conjoin.codecs.tokens import Bytes, Characters, Merged
+from conjoin.codecs.tokens import BROKEN, Bytes, Characters, Merged, Words
 from conjoin.core import Status
 from conjoin.core.warnings import ColumnWarning
 
@@ -165,3 +167,61 @@ def test_a_column_of_text_beside_others_may_be_bytes():
     (block,) = codec.blocks
     assert type(block.strings.tokens) is Bytes
     assert type(codec_for(X, types={"review": "text"})[0].blocks[0].strings.tokens) is Characters
+
+
+def pieces_by_prefixes(tokens, codes, nats):
+    """What each prefix is longer than the one before: right, but as dear as the square."""
+    out = []
+    written = ""
+    total = 0.0
+    for end in range(1, len(codes) + 1):
+        whole = tokens.text(codes[:end])
+        total += nats[end - 1]
+        if not whole.endswith(BROKEN) or end == len(codes):
+            out.append((whole[len(written) :], total))
+            written = whole
+            total = 0.0
+    return out
+
+
+@settings(max_examples=50)
+@given(codes=st.lists(st.sampled_from([65, 0xC3, 0xA9, 0xF0, 0x9F, 0x98, 0x80, 0xFF]), max_size=60))
+def test_pieces_are_those_of_all_prefixes(codes):
+    nats = [0.5] * len(codes)
+    assert Bytes().pieces(codes, nats) == pieces_by_prefixes(Bytes(), codes, nats)
+
+
+@pytest.mark.parametrize("kind", [Characters, Words, Merged])
+def test_pieces_of_other_tokens(kind):
+    strings = [
+        "the cat, the dog. ",
+        "the cat and the dog and the cat.",
+        "Gr\u00f6\u00dfe \u4e2d\u6587 the dog",
+    ]
+    tokens = kind.learned(strings, None if kind is not Merged else 280)
+    for string in strings[1:]:
+        codes = tokens.codes(string * 3 if kind is not Words else string)
+        nats = [float(code) for code in codes]
+        assert tokens.pieces(codes, nats) == pieces_by_prefixes(tokens, codes, nats)
+
+
+def test_pieces_of_a_long_text_look_at_few_tokens_at_a_time():
+    class Counting(Bytes):
+        looked = 0
+
+        def text(self, codes):
+            self.looked += len(codes)
+            return super().text(codes)
+
+    tokens = Counting()
+    codes = tokens.codes("a long text " * 200)
+    assert (
+        "".join(text for text, _ in tokens.pieces(codes, [0.0] * len(codes)))
+        == "a long text " * 200
+    )
+    assert tokens.looked < 60 * len(codes)
+
+
+def test_a_number_beside_strings_alone_is_refused():
+    with pytest.raises(ValueError, match=r"^y is a number, and strings alone .* classes of y"):
+        JointRegressor().fit(["ab", "ba", "aab"] * 20, np.arange(60.0))

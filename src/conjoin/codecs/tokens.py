@@ -38,6 +38,7 @@ MARKS = ".,;:!?"  # that are tokens of their own behind a word
 MAX_RARE_WORDS = 0.002  # of all words, that stand once, up to which strings are made of words
 SHOWN_WORDS = 20  # in a message
 SHOWN_CHARACTERS = 60  # of a string in a message
+WINDOW_TOKENS = 16  # before a token, that tell how it is written
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # of bytes that end inside a character
 
 
@@ -85,15 +86,17 @@ class Tokens(abc.ABC):
         """The tokens as text, each with its own number; those that only together write a character
         are one piece, with the sum."""
         out = []
-        written = ""
         total = 0.0
-        for place in range(len(codes)):
-            whole = self.text(codes[: place + 1])
-            total += float(nats[place])
-            if whole.endswith(BROKEN) and place + 1 < len(codes):
+        start = 0  # of the tokens that are not yet written
+        for end in range(1, len(codes) + 1):
+            total += float(nats[end - 1])
+            last = codes[max(0, end - WINDOW_TOKENS) : end]
+            if self.text(last).endswith(BROKEN) and end < len(codes):
                 continue
-            out.append((whole[len(written) :], total))
-            written = whole
+            near = max(0, start - WINDOW_TOKENS)
+            written = self.text(codes[near:start])
+            out.append((self.text(codes[near:end])[len(written) :], total))
+            start = end
             total = 0.0
         return out
 

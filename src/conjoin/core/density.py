@@ -70,6 +70,11 @@ class Config:
         False  # whether it takes pixels and no variable beside them, as a number y would be
     )
 
+    @property
+    def takes_class_alone(self) -> bool:
+        """Whether what it models can be told one class and nothing else, such as a number y."""
+        return False
+
     def recipe(self, rows: int) -> Recipe:
         """How to train on so many rows."""
         return Recipe()
@@ -154,6 +159,8 @@ class Density(nn.Module, abc.ABC):
     takes_columns: ClassVar[bool] = False
     # whether it models strings and pictures that stand behind columns in one row
     takes_blocks: ClassVar[bool] = False
+    # whether log p of many candidates of y takes a look of a network at each of them
+    slow_candidates: bool = False
     # whether log p of strings is summed over all ways to cut them inside ``ways.summed_over``
     sums_ways: bool = False
     # whether ``build`` takes pictures as bytes, and casts no more of them than it needs at a time

@@ -36,7 +36,7 @@ from conjoin.estimators.reading import (
     seed_of,
     split_by,
 )
-from conjoin.families import resolve
+from conjoin.families import refuse_class_alone, resolve
 from conjoin.fitting.distillation import distil
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
@@ -208,6 +208,7 @@ class _JointEstimator(BaseEstimator):
         self.kind_ = kind_of(X)
         X = plain_frame(X)
         y = plain_frame(y)
+        self._refuse_family_beside(y)
         if self._target_class is not None and is_several(y):
             rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
             return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
@@ -241,6 +242,16 @@ class _JointEstimator(BaseEstimator):
         model.card |= split_by(x.names, by, time)
         self._adopt(model, x, X)
         return self
+
+    def _refuse_family_beside(self, y: Any) -> None:
+        """ValueError, before X is read, for a family that can't stand beside such a y."""
+        target = self._target_class
+        if target is None or (isinstance(self.family, str) and self.family == "auto"):
+            return
+        if is_several(y):
+            refuse_class_alone(resolve(self.family), "several columns")
+        elif not target.discrete:
+            refuse_class_alone(resolve(self.family), "a number")
 
     def _fit_several(
         self,

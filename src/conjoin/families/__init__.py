@@ -25,6 +25,7 @@ __all__ = [
     "name_of",
     "names",
     "of_tables",
+    "refuse_class_alone",
     "reset",
     "resolve",
     "restored",
@@ -419,6 +420,16 @@ def suited(config: Any, space: Any) -> Any:
         settings = config.get_params()
         config = replace(_by_name("multimodal"), columns=name_of(config), settings=settings)
     return config.suited(space)
+
+
+def refuse_class_alone(config: Any, y: str) -> None:
+    """ValueError for a family of strings that can't stand beside ``y``, which is a number, or
+    several columns."""
+    if config.takes_class_alone:
+        raise ValueError(
+            f"family={name_of(config)!r}: counts of strings can be told one class and nothing "
+            f"else, and y is {y}: take 'text_mixture', counts beside a network, or 'sequence'."
+        )
 
 
 def _within_rows(config: Any, space: Any) -> Any:

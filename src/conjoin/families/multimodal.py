@@ -172,6 +172,10 @@ class Multimodal(Config):
         return hash(repr(self))
 
     @property
+    def takes_class_alone(self) -> bool:
+        return self.strings is not None and self.of_strings.takes_class_alone
+
+    @property
     def of_columns(self) -> Config:
         return config_of_columns(self.columns, self.settings)
 

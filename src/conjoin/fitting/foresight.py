@@ -38,7 +38,7 @@ USUAL_TIME_SHARE = 0.1
 MAX_LATER_SHARE = 0.5  # of what is left when the training begins
 SAFETY = 1.2  # times what was measured
 MAX_MEASURED_ROWS = 512
-FEW_DRAWS = 16
+MEASURED_DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Later:
             return
         joint: Joint = density  # type: ignore[assignment]
         if not self.target.discrete:
-            predictive(joint, x, grid_for(joint, self.y))
+            predictive(joint, x, grid_for(joint, self.y), direct=True)
         else:
             joint.log_posterior(x)
 
@@ -124,7 +124,7 @@ class Later:
             return self.budget.share(USUAL_TIME_SHARE)
         drawing = seconds_per_row(
             lambda count: density.sample(count, generator=stream(0, "foresight")),
-            FEW_DRAWS,
+            MEASURED_DRAWS,
             self.budget.share(MEASURE_TIME_SHARE),
         )
         return BANK_ROWS * (drawing + scoring)

@@ -170,7 +170,7 @@ def _learn(
         "notices": [*told, *words, *(each for one in columns for each in _amounts_as_classes(one))],
     }
     card |= {"copies": copies} if copies else {}
-    states = tuple(State(seed=options.seed, cellwise=True) for _ in targets)
+    states = tuple(State(seed=options.seed, cellwise=True, direct=True) for _ in targets)
     model = SeveralTargets(codec, density.eval(), targets, states, card=card)
     model.states = tuple(
         _state(model, target, fit.value[:, place], fit.mask[:, place], torch.tensor(weight))
@@ -386,7 +386,7 @@ def _with_bounds(
 def _state(
     model: SeveralTargets, target: Target, value: Tensor, mask: Tensor, weight: Tensor
 ) -> State:
-    state = State(seed=model.states[0].seed, predictor="family")
+    state = State(seed=model.states[0].seed, predictor="family", direct=True)
     if target.labels is None:
         grid = grid_for(model.view(target.name).pair, Event(value, mask))
         return replace(state, grid=tuple(grid.tolist()))

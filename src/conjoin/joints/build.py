@@ -27,7 +27,8 @@ def build_joint(
 ) -> Joint:
     """The joint that a family's own nature asks for: p(y) p(x | y) if it takes a context, else one
     density over (y, x); where it takes nothing beside x, p(y) p(x): a predictor has all to say
-    about y. ``build``: in place of that of the family."""
+    about y. ``build``: in place of that of the family. ValueError for a number beside a block that
+    is no row of numbers."""
     build = build or config.density.build
     if y_space.variables[0].discrete and config.density.conditional:
         x_density = build(
@@ -37,6 +38,11 @@ def build_joint(
     if y_space.variables[0].discrete and (config.alone or not x_space.flat):
         return _apart(
             build(x_space, config, data.x, generator, weight=weight), y_space, data, weight
+        )
+    if not x_space.flat:
+        raise ValueError(
+            f"y is a number, and strings alone ({x_space.name!r}) can stand beside classes alone: "
+            "give classes of y, or the strings as one of several columns of a table."
         )
     space = flat_space(y_space, x_space)
     y = data.y.value[:, None]

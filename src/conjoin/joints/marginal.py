@@ -30,6 +30,8 @@ class Marginal(Density):
         super().__init__(space, whole.config)
         self._whole = (whole,)
         self.column = column
+        # strings are looked at for each candidate, times each value of the targets summed out
+        self.slow_candidates = whole.takes_blocks
         self.width = len(whole.space.variables)
         first = self.width - len(space.variables) + 1
         self.place = torch.tensor([column, *range(first, self.width)])

@@ -149,6 +149,7 @@ def predictive_of(model: Model, encoded: Encoded) -> Predictive:
     def cdf(x: Event) -> Tensor:
         with torch.no_grad():
             parts = [as_float(x.take(part)) for part in slices(x.rows, PREDICTED_ROWS)]
-            return torch.cat([predictive(model.pair, part, grid).cdf for part in parts])
+            found = (predictive(model.pair, part, grid, model.state.direct) for part in parts)
+            return torch.cat([each.cdf for each in found])
 
     return Predictive(grid, model.by_sums(encoded, cdf(encoded.event), cdf))

@@ -85,9 +85,16 @@ def grid_for(joint: Joint, y: Event, points: int = 257) -> Float[Tensor, " G"]:
     return torch.unique(torch.round((grid - origin) / step)) * step + origin
 
 
-def predictive(joint: Joint, x: Event, grid: Float[Tensor, " G"]) -> Predictive:
-    """p(y | x) of a joint whose y is a number."""
-    log_density = joint.log_joint(x, grid)
+def predictive(
+    joint: Joint, x: Event, grid: Float[Tensor, " G"], direct: bool = False
+) -> Predictive:
+    """p(y | x) of a joint whose y is a number; ``direct``: without log p(x), which cancels, where a
+    predictor beside p(x) covers all rows."""
+    predictor = joint.separate_predictor if direct else None
+    if predictor is not None and bool(predictor.covers(x).all()):
+        log_density = predictor.log_prob(x, grid.expand(x.rows, -1))
+    else:
+        log_density = joint.log_joint(x, grid)
     density = (log_density - log_density.amax(1, keepdim=True)).exp()
     mass = torch.cumulative_trapezoid(density, grid, dim=1)
     cdf = torch.nn.functional.pad(mass, (1, 0))

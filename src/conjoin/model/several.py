@@ -161,7 +161,7 @@ class SeveralTargets:
         """log of the mass between the bounds of censored numbers, 0 in other rows."""
         assert y.within is not None and view.state.grid is not None
         grid = torch.tensor(view.state.grid, dtype=torch.float64)
-        found = predictive(view.pair, x, grid)
+        found = predictive(view.pair, x, grid, view.state.direct)
         low, high = (end[:, 0].clamp(grid[0], grid[-1]) for end in y.within[:2])
         mass = (found.level(high) - found.level(low)).clamp_min(MIN_MASS)
         bounded = ~y.mask[:, 0] & y.within.constrained[..., 0]

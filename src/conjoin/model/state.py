@@ -37,6 +37,7 @@ ORDER = (
     "split_by",
     "between",
     "cellwise",
+    "direct",
 )
 
 
@@ -85,6 +86,9 @@ class State:
     cellwise
         Whether a missing category is filled in by its own most probable level; models of before
         have that of the most probable completion of the row.
+    direct
+        Whether p(y | x) of a number is asked of its predictor alone. log p(x), which cancels, is
+        asked beside it for models of before, whose answers would differ in their last digits.
     blocks
         Of each block of a record the statistic of familiarity on validation rows, in order, by
         which its rank is found. None where a row is one block.
@@ -104,6 +108,7 @@ class State:
     temperature: float | None = None
     between: bool | None = None
     cellwise: bool = False
+    direct: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the hash of a model, and for one of several targets."""
@@ -111,8 +116,9 @@ class State:
         for part in ("blocks", "temperature", "between"):
             if stored[part] is None:  # models of before had no such part, and keep their hash
                 del stored[part]
-        if not self.cellwise:
-            del stored["cellwise"]
+        for part in ("cellwise", "direct"):
+            if not stored[part]:
+                del stored[part]
         return stored
 
     @classmethod
@@ -145,6 +151,7 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         temperature=card.pop("temperature", None),
         between=card.pop("between", None),
         cellwise=bool(card.pop("cellwise", False)),
+        direct=bool(card.pop("direct", False)),
     )
     return state, card | ({"predictor": predictor} if predictor else {})
 
@@ -173,6 +180,7 @@ def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
         "temperature": state.temperature,
         "between": state.between,
         "cellwise": state.cellwise or None,
+        "direct": state.direct or None,
         "blocks": None if state.blocks is None else [list(block) for block in state.blocks],
     }
     facts = card | {name: value for name, value in own.items() if value is not None}

@@ -24,6 +24,7 @@ __all__ = [
     "loaded_part",
     "refuse_larger",
     "refuse_many_parts",
+    "tokenizers",
     "transformers",
 ]
 
@@ -60,6 +61,13 @@ def diffusers() -> Any:
     """The package; ImportError with its install line."""
     with _installed("diffusers"):
         import diffusers as package
+    return package
+
+
+def tokenizers() -> Any:
+    """The package; ImportError with its install line."""
+    with _installed("tokenizers"):
+        import tokenizers as package
     return package
 
 

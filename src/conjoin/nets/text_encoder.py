@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.shapes import Float
-from conjoin.nets.pretrained import config_in, loaded
+from conjoin.nets.pretrained import config_in, loaded, tokenizers
 
 __all__ = ["TextEncoder"]
 
@@ -42,14 +42,12 @@ class TextEncoder:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        import tokenizers
-
         told = config_in(str(folder))
         file = Path(folder).expanduser() / "tokenizer.json"
         if not file.is_file():
             raise ValueError(f"{folder} has no tokenizer.json, without which no text is read.")
         self.net: Any = loaded(MAKER, str(folder), told, "float32").requires_grad_(False)
-        self.tokenizer = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        self.tokenizer = tokenizers().Tokenizer.from_str(file.read_text(encoding="utf-8"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.most = int(told.get("max_position_embeddings", 512))

@@ -347,7 +347,7 @@ def _steered(
 def _predictive(view: Model, x: Event) -> Predictive:
     grid = torch.tensor(view.state.grid, dtype=torch.float64)
     with torch.no_grad():
-        return predictive(view.pair, x, grid)
+        return predictive(view.pair, x, grid, view.state.direct)
 
 
 def _between(found: Predictive, low: float, high: float) -> Tensor:

@@ -36,10 +36,10 @@ FORMATS = "canonical, randomised, atoms, skip broken, tokens=N"
 MIN_MOLECULES_FOR_MERGES = (
     8_000  # under which there are atoms alone: few strings teach too little of merges
 )
-FEW_TOKENS = 256
-MANY_TOKENS = 512
+TOKENS_OF_FEW_MOLECULES = 256
+TOKENS_OF_MANY_MOLECULES = 512
 MAX_TOKENS = 1_024
-MANY_MOLECULES = 20_000  # from which on there are MANY_TOKENS
+MANY_MOLECULES = 20_000  # from which on there are TOKENS_OF_MANY_MOLECULES
 CAPACITY_FACTOR = 1.25  # times the longest molecule of the fit, in tokens: as long as one may be
 SHOWN_BROKEN = 3  # strings that a message names
 SHOWN_CHARACTERS = 60  # of a string in a message
@@ -86,7 +86,7 @@ class SmilesFormat:
             return self.tokens
         if molecules < MIN_MOLECULES_FOR_MERGES:
             return 0
-        return FEW_TOKENS if molecules < MANY_MOLECULES else MANY_TOKENS
+        return TOKENS_OF_FEW_MOLECULES if molecules < MANY_MOLECULES else TOKENS_OF_MANY_MOLECULES
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,10 @@ class Ngram(Config):
     order: int | None = None
     learned: bool = True
 
+    @property
+    def takes_class_alone(self) -> bool:
+        return True
+
     def recipe(self, rows: int) -> Recipe:
         """All rows at once, once."""
         return Recipe(batch=max(1, rows), epochs=1)

@@ -471,11 +471,9 @@ class _Words:
     all texts in tokens, ``pad`` behind shorter ones."""
 
     def __init__(self, told: dict[str, Any]) -> None:
-        import tokenizers
-
         self.length = int(told["length"])
         self.pad = int(told["pad"])
-        self._tokenizer = tokenizers.Tokenizer.from_str(told["tokenizer"])
+        self._tokenizer = nets.tokenizers().Tokenizer.from_str(told["tokenizer"])
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
