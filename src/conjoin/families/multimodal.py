@@ -75,6 +75,7 @@ from conjoin.core.capabilities import status_of, worst
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import check_settings, resolve
+from conjoin.families.autoregressive.beam import most_probable
 from conjoin.families.autoregressive.guidance import guided
 from conjoin.families.autoregressive.sequence import SequenceDensity
 from conjoin.families.diffusion.picture import MAX_WORDS, PictureDiffusion, withheld
@@ -395,6 +396,10 @@ class ColumnsAndBlocks(Density):
         )
 
     @property
+    def is_told(self) -> bool:
+        return any(self.density_of(part).is_told for part in self.parts)
+
+    @property
     def status_of_draws(self) -> Status:
         return worst(
             super().status_of_draws, *(self.density_of(part).status_of_draws for part in self.parts)
@@ -667,6 +672,17 @@ class ColumnsAndBlocks(Density):
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
+        full, behind = self._with_columns(event, generator)
+        for part in self._in_order:
+            told_of = self._context(full, behind, part)
+            drawn = self.density_of(part).sample_conditional(
+                self._event(behind, part), told_of, generator=generator
+            )
+            behind = _filled(behind, part, self._cells(drawn, part))
+        return self._put_together(full, behind)
+
+    def _with_columns(self, event: Event, generator: torch.Generator | None) -> tuple[Event, Event]:
+        """The columns, drawn where they are missing, and the blocks as they are known then."""
         columns, behind = self._cut(event)
         full = self.first.sample_conditional(columns, generator=generator)
         told = self._told(behind)
@@ -680,13 +696,37 @@ class ColumnsAndBlocks(Density):
             chosen = categorical(score, generator)
             full = _put(full, choose, _picked(drawn.value, chosen))
             behind = self._with_chosen(behind, choose, proposed, chosen)
-        for part in self._in_order:
-            told_of = self._context(full, behind, part)
-            drawn = self.density_of(part).sample_conditional(
-                self._event(behind, part), told_of, generator=generator
+        return full, behind
+
+    def unfold_given(
+        self, event: Event, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "S B D"]:
+        """Of rows whose only picture is missing: what it goes through, beside all else."""
+        flat = [part for part in self.parts if self.density_of(part).flat]
+        able = len(flat) == 1 and self.density_of(flat[0]).capabilities.unfolds
+        if not able or bool(event.cut(self.width)[1].mask[:, flat[0].cells].any()):
+            raise CapabilityError(
+                type(self.config).__name__,
+                "the way from noise to rows",
+                "that to the only picture of rows, where nothing of it is known",
             )
-            behind = _filled(behind, part, self._cells(drawn, part))
-        return self._put_together(full, behind)
+        with torch.no_grad():
+            full, behind = self._with_columns(self._checked(event), generator)
+            states: Tensor | None = None
+            for part in self._in_order:
+                told_of = self._context(full, behind, part)
+                density = self.density_of(part)
+                if part is flat[0]:
+                    states = density.unfold(event.rows, told_of, generator=generator)
+                    behind = _filled(behind, part, states[-1])
+                    continue
+                drawn = density.sample_conditional(
+                    self._event(behind, part), told_of, generator=generator
+                )
+                behind = _filled(behind, part, self._cells(drawn, part))
+        assert states is not None
+        each = [self._put_together(full, _filled(behind, flat[0], state)) for state in states]
+        return torch.stack([state.value for state in each])
 
     def _before_known(self, behind: Event) -> Bool[Tensor, " B"]:
         """Rows in which a string is missing before a block that is known, which its density can't
@@ -771,6 +811,36 @@ class ColumnsAndBlocks(Density):
             found = self.density_of(part).mode(self._event(behind, part), told_of)
             behind = _filled(behind, part, self._cells(found, part))
         return self._put_together(full, behind)
+
+    def alternatives(self, event: Event, count: int) -> tuple[Event, Float[Tensor, "B K"]]:
+        """The most probable strings that a beam finds in place of the one that each row lacks: B K
+        rows, and log p of each string given the columns and the blocks that its density is told
+        (nats), exact. CapabilityError where a row lacks none or several, or where a block that is
+        told of the string is known."""
+        columns, behind = self._cut(event)
+        gone = torch.zeros(event.rows, len(self._strings), dtype=torch.bool)
+        for place, part in enumerate(self._strings):
+            gone[:, place] = ~behind.mask[:, part.cells].any(1)
+        if bool((gone.sum(1) != 1).any()) or bool(self._before_known(behind).any()):
+            raise CapabilityError(
+                type(self.config).__name__,
+                "the most probable strings of rows that lack none or several, or a string that a "
+                "known one was told of",
+                "those of rows that lack one string, the last of them",
+            )
+        several = _repeated(behind, count)
+        log_p = torch.empty(event.rows, count, dtype=torch.float64)
+        for place, part in enumerate(self._strings):
+            rows = gone[:, place].nonzero()[:, 0]
+            if not len(rows):
+                continue
+            told = self._context(columns.take(rows), behind.take(rows), part)
+            found, log_p[rows] = most_probable(self.density_of(part), len(rows), count, told)
+            at = (rows[:, None] * count + torch.arange(count)).flatten()
+            cells = self._cells(found, part)
+            several.value[at[:, None], torch.arange(part.cells.start, part.cells.stop)] = cells
+            several.mask[at, part.cells] = True
+        return self._put_together(_repeated(columns, count), several), log_p
 
     def go_on_from(self, other: Density) -> bool:
         if not isinstance(other, ColumnsAndBlocks):

@@ -48,6 +48,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.event import slices
+from conjoin.core.sampling import walk
 from conjoin.core.shapes import Float
 from conjoin.families.deep import starting_rows
 from conjoin.families.diffusion.denoiser import BODIES, MAX_NOISE, WITHHELD_SHARE, Denoiser
@@ -218,6 +219,7 @@ class PictureDensity(Density):
     takes_columns = True
     takes_bytes = True
     shared_backbone = True
+    walks = True
     shares: Tensor
 
     def __init__(
@@ -330,9 +332,13 @@ class PictureDensity(Density):
         )
 
     @property
+    def is_told(self) -> bool:
+        return self.core.tells
+
+    @property
     def status_of_draws(self) -> Status:
         """Guided ones are no draws of p."""
-        guided = self.core.tells and self.config.guidance != 0
+        guided = self.core.tells and self._guidance(None) != 0
         return Status.APPROXIMATE if guided else super().status_of_draws
 
     def _code(self, context: Event | None) -> Tensor | None:
@@ -515,6 +521,12 @@ class PictureDensity(Density):
             calls = painter.calls
         return Drawn(torch.cat(found), calls)
 
+    def _guidance(self, asked: float | None) -> float:
+        """As asked, else as the draws around it are asked for, else as the settings say."""
+        told = walk().guidance if asked is None else asked
+        own: float = self.config.guidance
+        return own if told is None else told
+
     def _painter(
         self,
         code: Tensor | None,
@@ -524,7 +536,8 @@ class PictureDensity(Density):
         guidance: float | None = None,
     ) -> tuple[Painter, list[float]]:
         """Who makes new pictures, and by way of which noise levels."""
-        strength = self.config.guidance if guidance is None else guidance
+        strength = self._guidance(guidance)
+        steps = walk().steps if steps is None else steps
         if self.student is not None and sampler is None and steps is None:
             return Painter(
                 self.student.core, code, "ddim", generator, strength
@@ -558,14 +571,14 @@ class PictureDensity(Density):
     def _painted(
         self, event: Event, code: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, "b D"]:
-        steps = self.config.sampling_steps
+        steps = walk().steps or self.config.sampling_steps
         repeats = self.config.repeats
         if event.mask.all():
             return event.value
         if not event.mask.any():
             artist, levels = self._painter(code, generator)
             return self.core.values(artist.from_noise(event.rows, levels))
-        painter = Painter(self.core, code, "ancestral", generator, self.config.guidance)
+        painter = Painter(self.core, code, "ancestral", generator, self._guidance(None))
         known = self.core.pictures(event.value)
         mask = event.mask.unflatten(1, self.core.grid)
         told = code is not None and bool((code < self.core.classes).all())
