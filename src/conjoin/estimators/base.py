@@ -50,8 +50,8 @@ from conjoin.model.model import Model
 from conjoin.model.saving import save_model
 from conjoin.model.several import SeveralTargets
 from conjoin.model.targets import TARGETS, Meant, Target, task_for
-from conjoin.questions.alternatives import alternatives
 from conjoin.questions.all_ways import log_prob_of_all_ways
+from conjoin.questions.alternatives import alternatives
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
