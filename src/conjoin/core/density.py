@@ -646,7 +646,9 @@ class Density(nn.Module, abc.ABC):
         with torch.no_grad():
             return self._unfold(n, self._conditioned(context, n), generator)
 
-    def unfold_given(self, event: Any, *, generator: torch.Generator | None = None) -> Tensor:
+    def unfold_given(
+        self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
         """(S, B, D) what ``sample_conditional`` goes through with the same generator, from noise to
         the rows. CapabilityError where it is no such way."""
         raise CapabilityError(

@@ -72,6 +72,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.capabilities import status_of, worst
+from conjoin.core.device import on_device
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import check_settings, resolve
@@ -105,8 +106,20 @@ WORDED_PICTURES: Mapping[str, Any] = {
     "batch": 48,
     "dropout": 0.0,
 }
+PICTURE_FAMILIES = ("picture_diffusion", "latent_diffusion", "cascade")
 CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
+
+
+def _kind_of_pictures(family: str | None) -> type[PictureDiffusion]:
+    """The class of the config of pictures. ValueError for a family that can't be told what stands
+    beside them."""
+    kind = PictureDiffusion if family is None else type(resolve(family))
+    if family is not None and family not in PICTURE_FAMILIES:
+        raise ValueError(
+            f"pictures={{'family': {family!r}}} must be one of {', '.join(PICTURE_FAMILIES)}."
+        )
+    return kind
 
 
 def config_of_columns(columns: str, settings: Mapping[str, Any] | None) -> Config:
@@ -136,7 +149,8 @@ class Multimodal(Config):
     settings : mapping or None, default None
         Settings of that family.
     pictures : mapping or None, default None
-        Settings of ``PictureDiffusion``, for every picture; filled in where there is one.
+        Settings of every picture: those of ``PictureDiffusion``, or with ``family``
+        "latent_diffusion" or "cascade" of that family; filled in where there is one.
     strings : mapping or None, default None
         Settings of every string: those of ``Sequence``, or with ``family`` "text_mixture" or
         "ngram" of that family; filled in where there is one.
@@ -161,7 +175,8 @@ class Multimodal(Config):
         check_columns(self.columns, self.of_columns)
         asked = dict(self.strings or {})
         check_settings(resolve(asked.pop("family", "sequence")), "strings", asked)
-        check_settings(PictureDiffusion(), "pictures", self.pictures)
+        drawn = dict(self.pictures or {})
+        check_settings(_kind_of_pictures(drawn.pop("family", None))(), "pictures", drawn)
         shared = sorted({"rate", "batch", "decay"} & set(self.strings or {}))
         if shared and self.pictures is not None:
             raise ValueError(
@@ -198,14 +213,16 @@ class Multimodal(Config):
     def of_pictures(self) -> PictureDiffusion:
         """The config of every picture; settings that name no axes are those of a model that was
         saved by an earlier version."""
-        return PictureDiffusion(**({"axes": 0} | dict(self.pictures or {})))
+        asked = {"axes": 0, **(self.pictures or {})}
+        return _kind_of_pictures(asked.pop("family", None))(**asked)
 
     def suited(self, space: Space) -> Config:
         ragged = {block.ragged for block in space.behind}
         first = self._has_strings_first(space)
-        pictures = {"axes": PictureDiffusion.axes, **(self.pictures or {})}
+        drawn = _kind_of_pictures((self.pictures or {}).get("family"))
+        pictures = {"axes": drawn.axes, **(self.pictures or {})}
         if first:
-            pictures = {**WORDED_PICTURES, **pictures}
+            pictures = {**WORDED_PICTURES, **drawn.worded, **pictures}
         strings = {**self._of_today(first, False in ragged), **(self.strings or {})}
         return dataclasses.replace(
             self,
@@ -698,13 +715,13 @@ class ColumnsAndBlocks(Density):
             behind = self._with_chosen(behind, choose, proposed, chosen)
         return full, behind
 
+    @on_device
     def unfold_given(
-        self, event: Event, *, generator: torch.Generator | None = None
+        self, event: Event, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "S B D"]:
         """Of rows whose only picture is missing: what it goes through, beside all else."""
         flat = [part for part in self.parts if self.density_of(part).flat]
-        able = len(flat) == 1 and self.density_of(flat[0]).capabilities.unfolds
-        if not able or bool(event.cut(self.width)[1].mask[:, flat[0].cells].any()):
+        if len(flat) != 1 or bool(event.cut(self.width)[1].mask[:, flat[0].cells].any()):
             raise CapabilityError(
                 type(self.config).__name__,
                 "the way from noise to rows",
@@ -717,7 +734,8 @@ class ColumnsAndBlocks(Density):
                 told_of = self._context(full, behind, part)
                 density = self.density_of(part)
                 if part is flat[0]:
-                    states = density.unfold(event.rows, told_of, generator=generator)
+                    own = self._event(behind, part)
+                    states = density.unfold_given(own, told_of, generator=generator)
                     behind = _filled(behind, part, states[-1])
                     continue
                 drawn = density.sample_conditional(
