@@ -64,6 +64,8 @@ DEFAULTS = {
     "notices",
     "status_of_draws",
     "alternatives",
+    "unfold_given",
+    "is_told",
     "begin",
     "end",
     "averaged",

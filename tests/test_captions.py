@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import conjoin
 from conjoin.cli import run
 from conjoin.codecs.composite import CompositeCodec
+from conjoin.core import CapabilityError
 from conjoin.core.warnings import ColumnWarning
 from conjoin.datasets import draw_scenes
 from conjoin.families.multimodal import Multimodal
@@ -121,3 +123,97 @@ def test_a_sheet_is_of_one_column_of_pictures(table, tmp_path, capsys):
     saved = str(plain.save(tmp_path / "plain"))
     assert run(["sample", saved, "-o", str(tmp_path / "sheet.png")]) == 2
     assert "0 columns of pictures" in capsys.readouterr().err
+
+
+def test_alternatives_of_a_caption_have_the_probabilities_of_the_captioner(fitted):
+    pictures, captions = shown(3, seed=4)
+    asked = pd.DataFrame({"picture": pd.Series(pictures, dtype=object)})
+    found = fitted.alternatives(asked, count=4)
+    assert list(found) == ["row", "caption", "probability", "left"]
+    assert found["row"].tolist() == np.repeat(range(3), 4).tolist()
+    for row, each in found.groupby("row"):
+        assert each["probability"].is_monotonic_decreasing
+        assert np.allclose(each["left"], 1 - each["probability"].cumsum())
+        # log p(picture, caption) - log p(picture) are other networks': the captioner is asked alone
+        told = fitted.model_.encode(asked.loc[[row]].assign(caption=each["caption"].iloc[0])).event
+        density = fitted.model_.joint
+        columns, behind = density._cut(told)
+        part = density._strings[0]
+        with torch.no_grad():
+            alone = density._seen_of(part, columns, behind, None)
+        assert np.isclose(float(alone.exp()), each["probability"].iloc[0], rtol=1e-6)
+        assert captions[row].split()[0] in each["caption"].iloc[0]
+
+
+def test_alternatives_are_refused_in_a_sentence(fitted, table):
+    with pytest.raises(ValueError, match="No row lacks 'caption'"):
+        fitted.alternatives(table.head(2))
+    with pytest.raises(ValueError, match="must be at least 1"):
+        fitted.alternatives(table.head(2), count=0)
+    plain = conjoin.JointDensity(family="mixture").fit(pd.DataFrame({"x": np.arange(50.0)}))
+    with pytest.raises(CapabilityError, match="declares no string"):
+        plain.alternatives(pd.DataFrame({"x": [1.0]}))
+
+
+def test_a_file_of_a_picture_is_told_in_several_ways(fitted, tmp_path, capsys):
+    saved = str(fitted.save(tmp_path / "model"))
+    pictures, captions = shown(2, seed=5)
+    for place, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{place}.png")
+    assert run(["impute", saved, str(tmp_path / "0.png")]) == 0
+    shown_words = capsys.readouterr().out
+    assert captions[0].split()[0] in shown_words and "probability" in shown_words
+    out = tmp_path / "told.csv"
+    (tmp_path / "new.csv").write_text("picture\n0.png\n1.png\n")
+    asked = ["impute", saved, str(tmp_path / "new.csv"), "--alternatives", "3", "-o", str(out)]
+    assert run(asked) == 0
+    told = pd.read_csv(out)
+    assert told["row"].tolist() == [1, 1, 1, 2, 2, 2]
+    assert (told["left"] >= 0).all()
+    assert run([*asked, "--draws", "2", "--force"]) == 2
+    assert "--draws can't be asked beside" in capsys.readouterr().err
+    assert run(["impute", saved, str(tmp_path / "0.png"), "--hide", "top"]) == 2
+    assert "--hide can't be asked" in capsys.readouterr().err
+
+
+def test_steps_and_guidance_are_asked_of_a_draw(fitted):
+    given = {"caption": "red wall and sea"}
+    plain, _ = fitted.sample(2, given=given, random_state=0)
+    again, _ = fitted.sample(2, given=given, random_state=0, guidance=0.0, steps=20)
+    assert "status" not in plain.attrs and again.attrs["status"] == fitted.status_["sample"]
+    assert all(same(*pair) for pair in zip(plain["picture"], again["picture"], strict=True))
+    led, _ = fitted.sample(2, given=given, random_state=0, guidance=3.0)
+    assert led.attrs["status"].startswith("approximate; what is given is exaggerated (guidance 3)")
+    assert fitted.status_["sample"] == "lower bound"  # of the model, not of that call
+    assert not all(same(*pair) for pair in zip(plain["picture"], led["picture"], strict=True))
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
+        fitted.sample(1, steps=0)
+    with pytest.raises(ValueError, match="guidance must be a number of at least 0, got -1"):
+        fitted.sample(1, guidance=-1.0)
+    table = conjoin.JointDensity(family="mixture").fit(pd.DataFrame({"x": np.arange(50.0)}))
+    with pytest.raises(ValueError, match="guidance and steps are for families that draw rows out"):
+        table.sample(1, steps=3)
+
+
+def same(first, second):
+    return bool((first.pixels == second.pixels).all())
+
+
+def test_the_way_from_noise_ends_at_the_draw(fitted, tmp_path, capsys):
+    given = {"caption": "blue door and hat"}
+    drawn, _ = fitted.sample(2, given=given, random_state=3, steps=4)
+    way = fitted.unfold(2, given=given, random_state=3, steps=4)
+    assert len(way) == 5
+    assert way[-1]["caption"].tolist() == drawn["caption"].tolist()
+    assert all(same(*pair) for pair in zip(way[-1]["picture"], drawn["picture"], strict=True))
+    assert not same(way[0]["picture"][0], drawn["picture"][0])
+    assert len(fitted.unfold(1, random_state=0, steps=2)) == 3
+    saved = str(fitted.save(tmp_path / "model"))
+    asked = ["sample", saved, "-n", "2", "--steps", "4", "--guidance", "1", "--seed", "0"]
+    out = str(tmp_path / "sheet.png")
+    strip = tmp_path / "way.png"
+    assert run([*asked, "--strip", str(strip), "-o", out]) == 0
+    assert "no draws of the joint model" in capsys.readouterr().out
+    assert np.asarray(Image.open(strip)).shape == (2 * 66 - 2, 5 * 66 - 2, 3)
+    with pytest.raises(CapabilityError, match="the way from noise to rows"):
+        conjoin.JointDensity(family="mixture").fit(pd.DataFrame({"x": np.arange(50.0)})).unfold(1)

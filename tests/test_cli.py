@@ -39,12 +39,12 @@ OPTIONS = {
         "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
-        *TELL, *OUT, "--device", "--even", "--given", "--seed", "--tails", "--temperature",
-        "--top-k", "--top-p", "--where", "--y", "-n",
+        *TELL, *OUT, "--device", "--even", "--given", "--guidance", "--seed", "--steps", "--strip",
+        "--tails", "--temperature", "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [
-        *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mask", "--part", "--seed",
-        "--skip-broken", "--strategy", "--tails", "--y",
+        *LIMITS, *TELL, *OUT, "--alternatives", "--device", "--draws", "--hide", "--mask", "--part",
+        "--seed", "--skip-broken", "--strategy", "--tails", "--y",
     ],
     "counterfactual": [
         *LIMITS, *TELL, *OUT, "--device", "--keep", "--part", "--seed", "--skip-broken",

@@ -24,6 +24,9 @@ __all__ = ["counterfactual", "impute", "sample"]
 
 MAX_SEED = 1_000_000  # of seeds that are drawn: short enough to be typed
 SHEET = ".png"
+STRIP_STATES = 8  # of a way from noise, that are shown
+MAX_STRIPS = 8  # pictures whose way is shown
+USUAL_ALTERNATIVES = 5  # of a string, where files of pictures are asked about
 REPLACED = "in place of"  # the column of cells that could not be read
 
 
@@ -62,6 +65,9 @@ def sample(
     top_k: opt.TopK = None,
     top_p: opt.TopP = 1.0,
     even: opt.Even = False,
+    guidance: opt.Guidance = None,
+    steps: opt.Steps = None,
+    strip: opt.Strip = None,
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -85,11 +91,17 @@ def sample(
         "top_k": top_k,
         "top_p": top_p,
         "even": even,
+        "guidance": guidance,
+        "steps": steps,
     }
+    if guidance:
+        voice.aside(f"What is given is exaggerated by {guidance:g}: no draws of the joint model.")
     if (temperature, top_k, top_p) != (1.0, None, 1.0):
         voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
     if y is not None:
         asked["y"] = _wanted_or_range(target, y)
+    if strip is not None:
+        _write_strip(estimator, n, asked, strip, force, voice)
     X, drawn = estimator.sample(n, **asked)
     if writer is not None:
         _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
@@ -105,7 +117,31 @@ def sample(
     table = _placed(X, out)
     if even and out != "-":
         voice.note(f"status: {X.attrs['status']}.")
-    answer(table, out, voice, **(X.attrs if where or even else {}))
+    answer(table, out, voice, **(X.attrs if where or even or guidance else {}))
+
+
+def _write_strip(
+    estimator: Any, n: int, asked: dict[str, Any], out: str, force: bool, voice: Voice
+) -> None:
+    """Some of what the first pictures go through, one row each, from noise on."""
+    from conjoin.cli.pictures import states_of, write_sheet
+
+    claim(out, force, (SHEET,))
+    named = {"y", "where", "even"} & {name for name, value in asked.items() if value}
+    if named:
+        raise ValueError(
+            f"--strip shows draws given columns, and --{min(named)} asks for others: leave out one "
+            "of them."
+        )
+    kept = {name: asked[name] for name in ("given", "random_state", "guidance", "steps")}
+    if estimator.model_.target is not None:
+        raise ValueError("--strip is for models of pictures without a target.")
+    states = estimator.unfold(n, **kept)
+    last = len(states) - 1
+    some = sorted({round(last * place / (STRIP_STATES - 1)) for place in range(STRIP_STATES)})
+    images = states_of([states[place] for place in some], MAX_STRIPS)
+    write_sheet(images, out, len(some))
+    voice.path(f"The way from noise to the first {len(images) // len(some)} lies in {out}.")
 
 
 def _told_seed(out: str | None, voice: Voice) -> int:
@@ -213,6 +249,7 @@ def impute(
     model: opt.ModelFolder,
     data: opt.Rows,
     draws: opt.Draws = None,
+    alternatives: opt.Alternatives = None,
     strategy: opt.Strategy = "mean",
     y: opt.GivenY = None,
     hide: opt.Hide = None,
@@ -232,31 +269,29 @@ def impute(
 ) -> None:
     """Fill in missing cells: by the means of numbers and the most probable levels, or by random
     draws, stacked under a column `draw`. Hidden parts of pictures: the completions, the most
-    probable first."""
+    probable first. A missing string, such as the caption of a picture: the most probable ones."""
     import pandas as pd
 
     voice = Voice(quiet, as_json, out == "-")
     limits = limits_of(max_bytes, max_ratio, max_columns)
-    reader = reader_of(data)
-    if reader is not None:
-        from conjoin.cli.edits import complete_pictures, hidden_part
-
-        if out not in (None, "-"):
-            claim_pictures(out, force)
+    if alternatives is None and reader_of(data) is not None:
+        estimator = load_model(model, device)
+        if writer_of(estimator.model_.codec) is not None:
+            say_unfinished(estimator.model_, voice)
+            if out not in (None, "-"):
+                claim_pictures(out, force)
+            pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
+            _complete(estimator, pictures, hide, mask, draws, seed, y, out, voice)
+            return
+        alternatives = USUAL_ALTERNATIVES
+    if alternatives is not None:
+        asked = {"--draws": draws, "--hide": hide, "--mask": mask, "--y": y, "--part": part}
+        _refuse_beside_alternatives(asked)
+        claim(out, force)
         estimator = load_model(model, device)
         say_unfinished(estimator.model_, voice)
-        wanted = None if y is None else _wanted(estimator.model_.target, y)
-        pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
-        complete_pictures(
-            estimator,
-            pictures,
-            hidden_part(estimator, hide, mask, voice),
-            draws,
-            seed,
-            wanted,
-            out,
-            voice,
-        )
+        frame = _strings_missing(estimator.model_, data, limits, voice)
+        _tell_alternatives(estimator, frame, alternatives, out, voice)
         return
     broken = skip_broken or None
     refuse_for_tables(
@@ -291,6 +326,61 @@ def impute(
         + _replaced_words(cells)
     )
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+
+
+def _complete(
+    estimator: Any,
+    pictures: Any,
+    hide: str | None,
+    mask: str | None,
+    draws: int | None,
+    seed: int,
+    y: str | None,
+    out: str | None,
+    voice: Voice,
+) -> None:
+    """Completions of the hidden part of pictures."""
+    from conjoin.cli.edits import complete_pictures, hidden_part
+
+    wanted = None if y is None else _wanted(estimator.model_.target, y)
+    hidden = hidden_part(estimator, hide, mask, voice)
+    complete_pictures(estimator, pictures, hidden, draws, seed, wanted, out, voice)
+
+
+def _refuse_beside_alternatives(asked: dict[str, Any]) -> None:
+    for option, value in asked.items():
+        if value is not None:
+            raise ValueError(
+                f"{option} can't be asked beside the alternatives of a missing string: leave out "
+                "one of them."
+            )
+
+
+def _strings_missing(model: Any, data: str, limits: Any, voice: Voice) -> Any:
+    """Rows of a table, or of one column of pictures, whose strings are to be told."""
+    if reader_of(data) is None:
+        return read(data, limits, voice, model.codec)
+    from conjoin.cli.pictures import as_table
+
+    return as_table(model.codec, data)
+
+
+def _tell_alternatives(
+    estimator: Any, frame: Any, count: int, out: str | None, voice: Voice
+) -> None:
+    """The most probable strings of each row that lacks one; rows count from 1."""
+    table = estimator.alternatives(frame, count)
+    table["row"] += 1
+    each = table.drop_duplicates("row", keep="last")
+    voice.aside(
+        f"The most probable strings of {len(each):,} rows, found by a beam; probabilities are "
+        "exact, and what is left is that of all others."
+    )
+    screen = table.assign(
+        **{name: table[name].map("{:.3g}".format) for name in ("probability", "left")}
+    )
+    strings = [str(name) for name in table if name not in ("row", "probability", "left")]
+    answer(table, out, voice, screen, tuple(strings))
 
 
 def _replaced_words(cells: Any) -> str:

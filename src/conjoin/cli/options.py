@@ -8,6 +8,7 @@ from conjoin.cli.target import TASKS
 from conjoin.predictors import choices
 
 __all__ = [
+    "Alternatives",
     "Calibration",
     "ChunkRows",
     "Data",
@@ -22,6 +23,7 @@ __all__ = [
     "GivenY",
     "GreyRange",
     "Groups",
+    "Guidance",
     "Hide",
     "Json",
     "KeepColumns",
@@ -54,7 +56,9 @@ __all__ = [
     "Size",
     "SkipBroken",
     "StartFrom",
+    "Steps",
     "Strategy",
+    "Strip",
     "Tails",
     "Target",
     "Task",
@@ -144,6 +148,32 @@ TopP = Annotated[
         help="Of strings: draw each token from the fewest that have this share of p.",
     ),
 ]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance",
+        help="Of pictures: how much what is given is exaggerated; above 0 they are no draws of "
+        "the model (default: as fitted).",
+        show_default=False,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        help="Of pictures: steps of the way from noise (default: as fitted).",
+        show_default=False,
+    ),
+]
+Strip = Annotated[
+    str | None,
+    typer.Option(
+        "--strip",
+        metavar="NAME.png",
+        help="Of pictures: the way from noise to each of the first 8, one row each.",
+        show_default=False,
+    ),
+]
 Even = Annotated[
     bool,
     typer.Option(
@@ -188,6 +218,16 @@ Draws = Annotated[
     typer.Option(
         "--draws",
         help="Fill in by so many random draws, not by one value.",
+        show_default=False,
+    ),
+]
+Alternatives = Annotated[
+    int | None,
+    typer.Option(
+        "--alternatives",
+        help="Of a missing string: so many of the most probable ones, with their probabilities "
+        "(of files of pictures: 5).",
+        min=1,
         show_default=False,
     ),
 ]

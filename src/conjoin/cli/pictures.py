@@ -18,7 +18,7 @@ from conjoin.cli.output import stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.files import Found, is_pictures, parts_of, read_pictures
-from conjoin.codecs.image.pictures import pictures_in, stacked
+from conjoin.codecs.image.pictures import SUFFIXES, pictures_in, stacked
 from conjoin.codecs.image.rows import PictureRows
 from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, range_of, size_of
 from conjoin.codecs.kinds import other_columns
@@ -29,6 +29,7 @@ from conjoin.util.files import new_file, new_folder
 __all__ = [
     "LABEL",
     "Asked",
+    "as_table",
     "asked_rows",
     "claim_beside",
     "claims",
@@ -40,6 +41,7 @@ __all__ = [
     "sheet_of",
     "shown_as",
     "sized",
+    "states_of",
     "take_labels",
     "to_fit",
     "write_arrays",
@@ -174,6 +176,26 @@ def asked_rows(
     return codec.rows(found.images).called(found.names, FILE), found.labels
 
 
+def as_table(codec: Any, path: str) -> pd.DataFrame:
+    """Files of pictures as rows of a table that has one column of them, in which all else is
+    missing. ValueError where the table has none, or several columns of pictures."""
+    names = [column.name for column in codec.schema.modelled if column.is_picture]
+    if len(names) != 1:
+        raise ValueError(
+            f"{path} holds pictures, and this model is of a table with {len(names)} columns of "
+            "pictures: give a CSV or Parquet file."
+        )
+    found = Path(path)
+    files = sorted(found.iterdir()) if found.is_dir() else [found]
+    files = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if not files:
+        raise ValueError(
+            f"{path} has no files of pictures ({', '.join(SUFFIXES)}), as rows of this table are "
+            "made of: give such files, or a CSV or Parquet file with their paths."
+        )
+    return pd.DataFrame({names[0]: [str(file) for file in files]}, dtype=object)
+
+
 def reading_of(
     model: Any,
     mode: str | None,
@@ -304,6 +326,22 @@ def sheet_of(table: pd.DataFrame, out: str) -> pd.DataFrame:
     name = next(name for name in table if any(pictures_in(table[name])))
     write_sheet(stacked(pictures_in(table[name])), out)
     return table.drop(columns=name)
+
+
+def states_of(states: list[Any], most: int) -> np.ndarray:
+    """The pictures of rows at each of several states, at most ``most`` of them: all states of the
+    first, then those of the next."""
+    each = [_pictures_of(state) for state in states]
+    by_row = np.stack(each, 1)[:most]
+    return by_row.reshape(-1, *by_row.shape[2:])
+
+
+def _pictures_of(rows: Any) -> np.ndarray:
+    """Images as they are, or those of the only column of pictures of a table."""
+    if not isinstance(rows, pd.DataFrame):
+        return np.asarray(rows, dtype=np.uint8)
+    name = next(name for name in rows if any(pictures_in(rows[name])))
+    return stacked(pictures_in(rows[name]))
 
 
 def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:

@@ -167,6 +167,8 @@ class Density(nn.Module, abc.ABC):
     takes_bytes: ClassVar[bool] = False
     # whether p(y | x) is learned on its features together with p(x), unless another is asked for
     shared_backbone: ClassVar[bool] = False
+    # whether it draws from noise on, in steps whose number, and guidance, ``sampling.walking`` says
+    walks: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -505,6 +507,11 @@ class Density(nn.Module, abc.ABC):
             return Draws(self._answered(out), status, effective)
 
     @property
+    def is_told(self) -> bool:
+        """Whether what it draws depends on something that it is told."""
+        return False
+
+    @property
     def status_of_draws(self) -> Status:
         """What rows of ``sample`` are worth: as much as log p where they are draws of p, less where
         settings ask for draws that exaggerate what they are told."""
@@ -645,6 +652,15 @@ class Density(nn.Module, abc.ABC):
         self._require(self.capabilities.unfolds, "the way from noise to rows", "unfolds")
         with torch.no_grad():
             return self._unfold(n, self._conditioned(context, n), generator)
+
+    def unfold_given(
+        self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(S, B, D) what ``sample_conditional`` goes through with the same generator, from noise to
+        the rows. CapabilityError where it is no such way."""
+        raise CapabilityError(
+            type(self).__name__, "the way from noise to rows that are known in part", "no such way"
+        )
 
     @final
     @on_device

@@ -1,5 +1,5 @@
 r"""How rows are drawn: tokens by their own p, or more narrowly; rows of a batch each by itself, or
-spread evenly.
+spread evenly; rows that come out of noise in fewer steps, or with more of what they are told.
 
     p'(v) ~ p(v)^(1 / T) on the K most probable tokens, of these on the fewest that have mass P
 
@@ -30,8 +30,10 @@ from conjoin.core.random import categorical
 from conjoin.core.shapes import Float, Int
 
 __all__ = [
+    "AS_FITTED",
     "BY_P",
     "Sampling",
+    "Walk",
     "categories",
     "even_points",
     "inverted",
@@ -39,6 +41,8 @@ __all__ = [
     "sampling",
     "sampling_with",
     "spread_evenly",
+    "walk",
+    "walking",
 ]
 
 
@@ -94,8 +98,38 @@ class Sampling:
         return torch.empty_like(tempered).scatter(1, place, ordered)
 
 
+@dataclass(frozen=True)
+class Walk:
+    """Settings of a draw that goes from noise to a row; None: as the family's settings say.
+
+    Parameters
+    ----------
+    guidance
+        How much what is told is exaggerated (J. Ho and T. Salimans (2022), Classifier-free
+        diffusion guidance, equation 6); such draws are draws of p only at 0.
+    steps
+        Of the way from noise.
+    """
+
+    guidance: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.guidance is not None and not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"guidance must be a number of at least 0, got {self.guidance!r}.")
+        if self.steps is not None and (self.steps != int(self.steps) or self.steps < 1):
+            raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}.")
+
+    @property
+    def plain(self) -> bool:
+        """Whether draws are as the family's settings say."""
+        return self == Walk()
+
+
 BY_P = Sampling()  # draws of p itself
+AS_FITTED = Walk()  # draws as the family's settings say
 _HOW: ContextVar[Sampling] = ContextVar("sampling", default=BY_P)
+_WALK: ContextVar[Walk] = ContextVar("walk", default=AS_FITTED)
 _EVEN: ContextVar[bool] = ContextVar("even", default=False)
 
 
@@ -112,6 +146,21 @@ def sampling_with(how: Sampling) -> Iterator[None]:
         yield
     finally:
         _HOW.reset(token)
+
+
+def walk() -> Walk:
+    """How draws go from noise to rows here: as ``walking`` around it says, else as fitted."""
+    return _WALK.get()
+
+
+@contextlib.contextmanager
+def walking(how: Walk) -> Iterator[None]:
+    """Densities that declare ``walks`` draw inside as ``how`` says."""
+    token = _WALK.set(how)
+    try:
+        yield
+    finally:
+        _WALK.reset(token)
 
 
 def is_even() -> bool:

@@ -51,6 +51,7 @@ from conjoin.model.saving import save_model
 from conjoin.model.several import SeveralTargets
 from conjoin.model.targets import TARGETS, Meant, Target, task_for
 from conjoin.questions.all_ways import log_prob_of_all_ways
+from conjoin.questions.alternatives import alternatives
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
@@ -875,7 +876,8 @@ class _JointEstimator(BaseEstimator):
         Returns
         -------
         DataFrame or ndarray, or list
-            ``X`` without missing cells; with ``n_draws``, a list of such completions.
+            ``X`` without missing cells; with ``n_draws``, a list of such completions. Of a missing
+            string, ``alternatives`` tells the most probable ones with their probabilities.
 
         Raises
         ------
@@ -918,6 +920,32 @@ class _JointEstimator(BaseEstimator):
         kind = kind_of(X)
         several, log_prob = completions(self._model(), plain_frame(X), n_draws, random_state, y)
         return [in_kind(each, kind) for each in several], log_prob
+
+    def alternatives(self, X: Any, count: int = 5) -> pd.DataFrame:
+        """The most probable strings in place of a missing one, such as the caption of a picture.
+
+        Parameters
+        ----------
+        X : DataFrame
+            Rows, some of which lack one string.
+        count : int, default 5
+            How many strings of each row.
+
+        Returns
+        -------
+        DataFrame
+            The most probable first: ``row`` of X, the columns of strings, the exact
+            ``probability`` of each given what is known of the row, and the probability ``left``
+            for all strings that are not listed so far. A beam finds them, which may miss one.
+
+        Raises
+        ------
+        CapabilityError
+            If the model writes no strings, has a target, or a row lacks several strings.
+        ValueError
+            If no row lacks a string, or ``count`` is less than 1.
+        """
+        return alternatives(self._model(), plain_frame(X), count)
 
     def _given_back(self, X: Any) -> Any:
         """Drawn rows in the kind of data frame that the fit was given."""

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.base import ClassifierMixin
 
 from conjoin.codecs.table.native import in_kind, kind_of
-from conjoin.core.sampling import Sampling
+from conjoin.core.sampling import Sampling, Walk
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
@@ -282,6 +282,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         top_k: int | None = None,
         top_p: float = 1.0,
         even: bool = False,
+        guidance: float | None = None,
+        steps: int | None = None,
     ) -> tuple[Any, Any]:
         """Draw rows and their classes from the joint.
 
@@ -312,6 +314,13 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             have what has probability p, closer than by chance. ``X.attrs["status"]`` says so of a
             frame. A y that a predictor adds is drawn for each row by itself. Of family="forest",
             and of all rows, without y, given and where.
+        guidance : float, optional
+            Of pictures and others that are drawn out of noise: how much what they are told, such
+            as a class or a caption, is exaggerated. By default as the family's settings say, in
+            which it is 0. Others than 0 give no draws of p; ``X.attrs["status"]`` says so of a
+            frame.
+        steps : int, optional
+            Of the way from noise. By default as the family's settings say.
 
         Returns
         -------
@@ -337,12 +346,22 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         ((3, 4), [1, 1, 1])
         """
         how = Sampling(temperature, top_k, top_p)
+        walk = Walk(guidance, steps)
         several = self._several()
-        if several is not None and y is None and not given and not where and how.plain:
+        if (
+            several is not None
+            and y is None
+            and not given
+            and not where
+            and how.plain
+            and walk.plain
+        ):
             rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
             return self._given_back(rows), self._given_back(targets)
         seed = seed_of(random_state)
-        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how, even)
+        X, labels = generate(
+            self._model(), n_samples, y, given, seed, where, tails, how, even, walk
+        )
         return self._given_back(X), labels
 
     def counterfactual(

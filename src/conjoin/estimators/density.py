@@ -4,10 +4,10 @@ from typing import Any, Self
 
 from sklearn.base import DensityMixin
 
-from conjoin.core.sampling import Sampling
+from conjoin.core.sampling import Sampling, Walk
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
-from conjoin.questions.sample import generate
+from conjoin.questions.sample import generate, way_of_draws
 
 __all__ = ["JointDensity"]
 
@@ -101,6 +101,8 @@ class JointDensity(DensityMixin, _JointEstimator):
         top_k: int | None = None,
         top_p: float = 1.0,
         even: bool = False,
+        guidance: float | None = None,
+        steps: int | None = None,
     ) -> tuple[Any, None]:
         """Draw rows from p(x).
 
@@ -108,7 +110,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        given, random_state, where, tails, temperature, top_k, top_p, even
+        given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
             As of ``JointClassifier.sample``.
 
         Returns
@@ -125,8 +127,42 @@ class JointDensity(DensityMixin, _JointEstimator):
         """
         seed = seed_of(random_state)
         how = Sampling(temperature, top_k, top_p)
-        X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how, even)
+        walk = Walk(guidance, steps)
+        X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how, even, walk)
         return self._given_back(X), None
+
+    def unfold(
+        self,
+        n_samples: int = 1,
+        given: Given = None,
+        random_state: Any = None,
+        *,
+        guidance: float | None = None,
+        steps: int | None = None,
+    ) -> list[Any]:
+        """What drawn pictures go through, from noise on.
+
+        Parameters
+        ----------
+        n_samples : int, default 1
+            Number of rows.
+        given, random_state, guidance, steps
+            As of ``sample``.
+
+        Returns
+        -------
+        list of DataFrame or ndarray
+            Rows at each step. The last are those that ``sample`` draws with the same ``given`` and
+            ``random_state``.
+
+        Raises
+        ------
+        CapabilityError
+            If rows are not drawn out of noise, or have several pictures.
+        """
+        seed = seed_of(random_state)
+        how = Walk(guidance, steps)
+        return list(map(self._given_back, way_of_draws(self._model(), n_samples, given, seed, how)))
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.

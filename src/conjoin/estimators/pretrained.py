@@ -102,12 +102,14 @@ def from_pretrained(
 
 
 def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
-    """What else a picture may show: the most probable captions that a beam finds.
+    """What else a picture may show, whatever its caption says: the most probable captions that a
+    beam finds.
 
     Parameters
     ----------
     model : JointDensity
-        Of ``from_pretrained``, of a network that captions pictures.
+        Of ``from_pretrained``, of a network that captions pictures, or fitted to pictures and
+        captions.
     X : DataFrame
         With a column "picture".
     count : int, default 5
@@ -116,24 +118,14 @@ def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``row`` of X, ``caption``, and its exact ``probability`` given the picture.
+        As of ``JointDensity.alternatives``.
 
     Raises
     ------
     CapabilityError
         If the model writes no captions.
     """
-    inner = model._model()
-    index = inner.rows(X).frame.index
-    found, log_p = inner.joint.alternatives(inner.encode(X).event, count)
-    captions = list(inner.codec.decoded(found)[CAPTION])
-    return pd.DataFrame(
-        {
-            "row": np.repeat(index, count),
-            "caption": captions,
-            "probability": log_p.exp().flatten().numpy(),
-        }
-    )
+    return model.alternatives(X.assign(**{CAPTION: None}), count)
 
 
 def _reader_of(path: Path) -> Any:

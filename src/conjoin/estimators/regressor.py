@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from conjoin.codecs.table.native import in_kind, kind_of
-from conjoin.core.sampling import Sampling
+from conjoin.core.sampling import Sampling, Walk
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
@@ -157,6 +157,8 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         top_k: int | None = None,
         top_p: float = 1.0,
         even: bool = False,
+        guidance: float | None = None,
+        steps: int | None = None,
     ) -> tuple[Any, Any]:
         """Draw rows and their numbers from the joint.
 
@@ -167,7 +169,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         y : float, tuple of float or array_like, shape (n_samples,), optional
             The number of all rows; a range (low, high), None for an open end, in which it is
             drawn; or a list of one number for each row. By default it is drawn.
-        given, random_state, where, tails, temperature, top_k, top_p, even
+        given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
             As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
             is that of the fit.
 
@@ -184,12 +186,22 @@ class JointRegressor(RegressorMixin, _JointEstimator):
             For an unknown column, or constraints that hardly any row keeps.
         """
         how = Sampling(temperature, top_k, top_p)
+        walk = Walk(guidance, steps)
         several = self._several()
-        if several is not None and y is None and not given and not where and how.plain:
+        if (
+            several is not None
+            and y is None
+            and not given
+            and not where
+            and how.plain
+            and walk.plain
+        ):
             rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
             return self._given_back(rows), self._given_back(targets)
         seed = seed_of(random_state)
-        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how, even)
+        X, labels = generate(
+            self._model(), n_samples, y, given, seed, where, tails, how, even, walk
+        )
         return self._given_back(X), labels
 
     def counterfactual(

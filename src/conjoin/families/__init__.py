@@ -290,6 +290,24 @@ FAMILIES: dict[str, Family] = {
         kinds=("ordered",),
         pictures=True,
     ),
+    "latent_diffusion": Family(
+        "conjoin.families.diffusion.latent:LatentDiffusion",
+        "diffusion",
+        "pictures: an autoencoder makes few numbers of each, and the diffusion of pictures models "
+        "these; for pictures of 64 pixels a side and more; a bound",
+        ("ldm",),
+        kinds=("ordered",),
+        pictures=True,
+    ),
+    "cascade": Family(
+        "conjoin.families.diffusion.cascade:Cascade",
+        "diffusion",
+        "pictures in two stages: one of half the size by the diffusion of pictures, then the "
+        "picture given that one; a bound",
+        ("super_resolution",),
+        kinds=("ordered",),
+        pictures=True,
+    ),
     "illustrated": Family(
         "conjoin.families.illustrated:Illustrated",
         "diffusion",

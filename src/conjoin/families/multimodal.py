@@ -72,9 +72,11 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.capabilities import status_of, worst
+from conjoin.core.device import on_device
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import check_settings, resolve
+from conjoin.families.autoregressive.beam import most_probable
 from conjoin.families.autoregressive.guidance import guided
 from conjoin.families.autoregressive.sequence import SequenceDensity
 from conjoin.families.diffusion.picture import MAX_WORDS, PictureDiffusion, withheld
@@ -104,8 +106,20 @@ WORDED_PICTURES: Mapping[str, Any] = {
     "batch": 48,
     "dropout": 0.0,
 }
+PICTURE_FAMILIES = ("picture_diffusion", "latent_diffusion", "cascade")
 CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
+
+
+def _kind_of_pictures(family: str | None) -> type[PictureDiffusion]:
+    """The class of the config of pictures. ValueError for a family that can't be told what stands
+    beside them."""
+    kind = PictureDiffusion if family is None else type(resolve(family))
+    if family is not None and family not in PICTURE_FAMILIES:
+        raise ValueError(
+            f"pictures={{'family': {family!r}}} must be one of {', '.join(PICTURE_FAMILIES)}."
+        )
+    return kind
 
 
 def config_of_columns(columns: str, settings: Mapping[str, Any] | None) -> Config:
@@ -135,7 +149,8 @@ class Multimodal(Config):
     settings : mapping or None, default None
         Settings of that family.
     pictures : mapping or None, default None
-        Settings of ``PictureDiffusion``, for every picture; filled in where there is one.
+        Settings of every picture: those of ``PictureDiffusion``, or with ``family``
+        "latent_diffusion" or "cascade" of that family; filled in where there is one.
     strings : mapping or None, default None
         Settings of every string: those of ``Sequence``, or with ``family`` "text_mixture" or
         "ngram" of that family; filled in where there is one.
@@ -160,7 +175,8 @@ class Multimodal(Config):
         check_columns(self.columns, self.of_columns)
         asked = dict(self.strings or {})
         check_settings(resolve(asked.pop("family", "sequence")), "strings", asked)
-        check_settings(PictureDiffusion(), "pictures", self.pictures)
+        drawn = dict(self.pictures or {})
+        check_settings(_kind_of_pictures(drawn.pop("family", None))(), "pictures", drawn)
         shared = sorted({"rate", "batch", "decay"} & set(self.strings or {}))
         if shared and self.pictures is not None:
             raise ValueError(
@@ -201,14 +217,16 @@ class Multimodal(Config):
     def of_pictures(self) -> PictureDiffusion:
         """The config of every picture; settings that name no axes are those of a model that was
         saved by an earlier version."""
-        return PictureDiffusion(**({"axes": 0} | dict(self.pictures or {})))
+        asked = {"axes": 0, **(self.pictures or {})}
+        return _kind_of_pictures(asked.pop("family", None))(**asked)
 
     def suited(self, space: Space) -> Config:
         ragged = {block.ragged for block in space.behind}
         first = self._has_strings_first(space)
-        pictures = {"axes": PictureDiffusion.axes, **(self.pictures or {})}
+        drawn = _kind_of_pictures((self.pictures or {}).get("family"))
+        pictures = {"axes": drawn.axes, **(self.pictures or {})}
         if first:
-            pictures = {**WORDED_PICTURES, **pictures}
+            pictures = {**WORDED_PICTURES, **drawn.worded, **pictures}
         strings = {**self._of_today(first, False in ragged), **(self.strings or {})}
         return dataclasses.replace(
             self,
@@ -397,6 +415,10 @@ class ColumnsAndBlocks(Density):
             mode="none" if able.mode == "none" else "approximate",
             typical=all(one.typical for one in each),
         )
+
+    @property
+    def is_told(self) -> bool:
+        return any(self.density_of(part).is_told for part in self.parts)
 
     @property
     def status_of_draws(self) -> Status:
@@ -671,6 +693,17 @@ class ColumnsAndBlocks(Density):
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
+        full, behind = self._with_columns(event, generator)
+        for part in self._in_order:
+            told_of = self._context(full, behind, part)
+            drawn = self.density_of(part).sample_conditional(
+                self._event(behind, part), told_of, generator=generator
+            )
+            behind = _filled(behind, part, self._cells(drawn, part))
+        return self._put_together(full, behind)
+
+    def _with_columns(self, event: Event, generator: torch.Generator | None) -> tuple[Event, Event]:
+        """The columns, drawn where they are missing, and the blocks as they are known then."""
         columns, behind = self._cut(event)
         full = self.first.sample_conditional(columns, generator=generator)
         told = self._told(behind)
@@ -684,13 +717,38 @@ class ColumnsAndBlocks(Density):
             chosen = categorical(score, generator)
             full = _put(full, choose, _picked(drawn.value, chosen))
             behind = self._with_chosen(behind, choose, proposed, chosen)
-        for part in self._in_order:
-            told_of = self._context(full, behind, part)
-            drawn = self.density_of(part).sample_conditional(
-                self._event(behind, part), told_of, generator=generator
+        return full, behind
+
+    @on_device
+    def unfold_given(
+        self, event: Event, context: Any = None, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "S B D"]:
+        """Of rows whose only picture is missing: what it goes through, beside all else."""
+        flat = [part for part in self.parts if self.density_of(part).flat]
+        if len(flat) != 1 or bool(event.cut(self.width)[1].mask[:, flat[0].cells].any()):
+            raise CapabilityError(
+                type(self.config).__name__,
+                "the way from noise to rows",
+                "that to the only picture of rows, where nothing of it is known",
             )
-            behind = _filled(behind, part, self._cells(drawn, part))
-        return self._put_together(full, behind)
+        with torch.no_grad():
+            full, behind = self._with_columns(self._checked(event), generator)
+            states: Tensor | None = None
+            for part in self._in_order:
+                told_of = self._context(full, behind, part)
+                density = self.density_of(part)
+                if part is flat[0]:
+                    own = self._event(behind, part)
+                    states = density.unfold_given(own, told_of, generator=generator)
+                    behind = _filled(behind, part, states[-1])
+                    continue
+                drawn = density.sample_conditional(
+                    self._event(behind, part), told_of, generator=generator
+                )
+                behind = _filled(behind, part, self._cells(drawn, part))
+        assert states is not None
+        each = [self._put_together(full, _filled(behind, flat[0], state)) for state in states]
+        return torch.stack([state.value for state in each])
 
     def _before_known(self, behind: Event) -> Bool[Tensor, " B"]:
         """Rows in which a string is missing before a block that is known, which its density can't
@@ -775,6 +833,36 @@ class ColumnsAndBlocks(Density):
             found = self.density_of(part).mode(self._event(behind, part), told_of)
             behind = _filled(behind, part, self._cells(found, part))
         return self._put_together(full, behind)
+
+    def alternatives(self, event: Event, count: int) -> tuple[Event, Float[Tensor, "B K"]]:
+        """The most probable strings that a beam finds in place of the one that each row lacks: B K
+        rows, and log p of each string given the columns and the blocks that its density is told
+        (nats), exact. CapabilityError where a row lacks none or several, or where a block that is
+        told of the string is known."""
+        columns, behind = self._cut(event)
+        gone = torch.zeros(event.rows, len(self._strings), dtype=torch.bool)
+        for place, part in enumerate(self._strings):
+            gone[:, place] = ~behind.mask[:, part.cells].any(1)
+        if bool((gone.sum(1) != 1).any()) or bool(self._before_known(behind).any()):
+            raise CapabilityError(
+                type(self.config).__name__,
+                "the most probable strings of rows that lack none or several, or a string that a "
+                "known one was told of",
+                "those of rows that lack one string, the last of them",
+            )
+        several = _repeated(behind, count)
+        log_p = torch.empty(event.rows, count, dtype=torch.float64)
+        for place, part in enumerate(self._strings):
+            rows = gone[:, place].nonzero()[:, 0]
+            if not len(rows):
+                continue
+            told = self._context(columns.take(rows), behind.take(rows), part)
+            found, log_p[rows] = most_probable(self.density_of(part), len(rows), count, told)
+            at = (rows[:, None] * count + torch.arange(count)).flatten()
+            cells = self._cells(found, part)
+            several.value[at[:, None], torch.arange(part.cells.start, part.cells.stop)] = cells
+            several.mask[at, part.cells] = True
+        return self._put_together(_repeated(columns, count), several), log_p
 
     def go_on_from(self, other: Density) -> bool:
         if not isinstance(other, ColumnsAndBlocks):

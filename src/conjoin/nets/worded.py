@@ -31,7 +31,7 @@ from conjoin.nets.conditioned import EMBEDDING_WIDTH, Conditioned
 from conjoin.nets.decoder import Block, Hidden
 from conjoin.nets.unet import ChannelNorm, ResidualBlock
 
-__all__ = ["UNKNOWN_WORD", "Worded"]
+__all__ = ["LOWER", "UNKNOWN_WORD", "Worded"]
 
 UNKNOWN_WORD = -1.0  # among the conditioning numbers, in place of a word that is not told
 # where ``size`` is 1: channels of the first level, numbers of a place and of a word
@@ -40,7 +40,7 @@ BASE_WIDTH = 128
 HEAD_WIDTH = 32
 LAYERS = 3  # over places, where ``blocks`` is 1
 READING_LAYERS = 2  # over words alone
-LOWER = 2  # by which the sides of the lower level are smaller
+LOWER = 2  # by which the sides of the lower level are smaller, unless asked otherwise
 POSITION_SCALE = 0.3  # of the vectors of places and words, as they begin
 
 
@@ -73,8 +73,9 @@ class _Reader(nn.Module):
 
 class Worded(Conditioned):
     """``size`` scales channels and width; there are three layers over places for each of
-    ``blocks``. The last N of the conditioning numbers are codes of words, of which the last one is
-    the end; ``words``: N and how many words there are beside the end."""
+    ``blocks``. ``lower``: by how much the sides of the lower level are smaller. The last N of the
+    conditioning numbers are codes of words, of which the last one is the end; ``words``: N and how
+    many words there are beside the end."""
 
     def __init__(
         self,
@@ -86,16 +87,19 @@ class Worded(Conditioned):
         blocks: int = 1,
         dropout: float = 0.0,
         shown: int | None = None,
+        lower: int = LOWER,
     ) -> None:
         super().__init__(0, told)
         self.is_told = True
+        self.lower_by = lower
+        self._read: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
         side = max(sides)
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
         self.sides = sides
         self.positions = words[0]
         first = max(8, round(BASE_CHANNELS * size / 8) * 8)
         width = max(1, round(BASE_WIDTH * size / HEAD_WIDTH)) * HEAD_WIDTH
-        multiple = self.patch * LOWER
+        multiple = self.patch * lower
         self.padding = [-each % multiple for each in sides]
         places = math.prod(math.ceil(each / multiple) for each in sides)
         self.width = 2 * (first + width)  # numbers of ``features``
@@ -103,7 +107,7 @@ class Worded(Conditioned):
         self.summary = nn.Linear(width, EMBEDDING_WIDTH)
         self.stem = nn.Conv2d((shown or channels) * self.patch**2, first, 3, padding=1)
         self.before = ResidualBlock(first, first, dropout)
-        self.down = nn.Conv2d(first * LOWER**2, width, 1)
+        self.down = nn.Conv2d(first * lower**2, width, 1)
         self.lower = ResidualBlock(width, width, dropout)
         self.position = nn.Parameter(POSITION_SCALE * torch.randn(places, width))
         self.noise_of_places = nn.Linear(EMBEDDING_WIDTH, width)
@@ -111,7 +115,7 @@ class Worded(Conditioned):
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(LAYERS * blocks))
         self.back = Hidden(width, width, zero=True)
         self.upper = ResidualBlock(width, width, dropout)
-        self.up = nn.Conv2d(width, first * LOWER**2, 1)
+        self.up = nn.Conv2d(width, first * lower**2, 1)
         self.behind = nn.ModuleList(
             [ResidualBlock(2 * first, first, dropout), ResidualBlock(first, first, dropout)]
         )
@@ -125,7 +129,7 @@ class Worded(Conditioned):
     ) -> Float[Tensor, "B C H W"]:
         told = None if code is None else code[:, : self.hears]
         fine, coarse, embedding = self._seen(x, self.embedding(noise, told), self._words(x, code))
-        h = nn.functional.pixel_shuffle(self.up(self.upper(coarse, embedding)), LOWER)
+        h = nn.functional.pixel_shuffle(self.up(self.upper(coarse, embedding)), self.lower_by)
         h = torch.cat([h, fine], 1)
         for block in self.behind:
             h = block(h, embedding)
@@ -145,8 +149,12 @@ class Worded(Conditioned):
         if self.training:  # the longest of the step; answers must not depend on their batch
             there = (word >= 0) & (word < self.reader.end)
             word = word[:, : int(there.sum(1).max()) + 1]
-        out: tuple[Tensor, Tensor] = self.reader(word.long())
-        return out
+        if torch.is_grad_enabled() or code is None:
+            read: tuple[Tensor, Tensor] = self.reader(word.long())
+            return read
+        if self._read is None or self._read[0] is not code:  # a draw asks for the same ones often
+            self._read = (code, self.reader(word.long()))
+        return self._read[1]
 
     def _seen(
         self, x: Tensor, embedding: Tensor, words: tuple[Tensor, Bool[Tensor, "B N1"]]
@@ -159,7 +167,8 @@ class Worded(Conditioned):
         folded = nn.functional.pixel_unshuffle(x, self.patch)
         h = self.stem(folded.contiguous(memory_format=torch.channels_last))
         fine = self.before(h, embedding)
-        coarse = self.lower(self.down(nn.functional.pixel_unshuffle(fine, LOWER)), embedding)
+        few = nn.functional.pixel_unshuffle(fine, self.lower_by)
+        coarse = self.lower(self.down(few), embedding)
         at = self.position + self.noise_of_places(embedding)[:, None]
         places = _even(coarse.permute(0, 2, 3, 1).flatten(1, 2) + at)
         for block in self.blocks:

@@ -13,8 +13,16 @@ import torch
 from conjoin.codecs.table.reading import refuse_unread
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
-from conjoin.core import Event, Pair, Region, stream
-from conjoin.core.sampling import BY_P, Sampling, sampling_with, spread_evenly
+from conjoin.core import CapabilityError, Density, Event, Pair, Region, stream
+from conjoin.core.sampling import (
+    AS_FITTED,
+    BY_P,
+    Sampling,
+    Walk,
+    sampling_with,
+    spread_evenly,
+    walking,
+)
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.constraints import (
@@ -29,9 +37,10 @@ from conjoin.questions.constraints import (
 from conjoin.questions.ranges import Ends, draw_in_range, ends_of, lifted
 from conjoin.util.plain import plain_value
 
-__all__ = ["EVEN_WORDS", "generate"]
+__all__ = ["EVEN_WORDS", "generate", "way_of_draws"]
 
 EVEN_WORDS = "rows of one batch are spread evenly, not independent"
+GUIDED_WORDS = "what is given is exaggerated (guidance {:g}), so these are no draws of the model"
 
 
 def generate(
@@ -44,6 +53,7 @@ def generate(
     tails: bool = False,
     how: Sampling = BY_P,
     even: bool = False,
+    walk: Walk = AS_FITTED,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
@@ -54,7 +64,8 @@ def generate(
     <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them. Columns
     and a number y stay between the least and the greatest value of the fit, unless ``tails``, or a
     range of them is asked for. ``how`` the tokens of strings are chosen. ``even``: each row has the
-    model's law, and the rows are spread evenly; ``attrs["status"]`` says so."""
+    model's law, and the rows are spread evenly; ``walk``: how they come out of noise. Of a frame
+    ``attrs["status"]`` says what such rows are worth."""
     if not how.plain and not model.density_of_x.capabilities.step:
         raise ValueError(
             "temperature, top_k and top_p are for families that draw strings token by token, and "
@@ -62,11 +73,63 @@ def generate(
         )
     if even:
         _check_even(model, {"y": y is not None, "given": bool(given), "where": bool(where)})
-    with sampling_with(how), spread_evenly(even):
+    _check_walk(model, walk)
+    with sampling_with(how), spread_evenly(even), walking(walk):
         X, labels = _generated(model, n, y, given, seed, where, tails)
-    if even:
-        X.attrs["status"] = f"{model.status['sample'].value}; {EVEN_WORDS}"
+        status = model.status["sample"].value
+    words = [EVEN_WORDS] if even else []
+    if walk.guidance:
+        words.append(GUIDED_WORDS.format(walk.guidance))
+    if (words or not walk.plain) and isinstance(X, pd.DataFrame):
+        X.attrs["status"] = "; ".join([status, *words])
     return X, labels
+
+
+def _check_walk(model: Model, walk: Walk) -> None:
+    """ValueError where the rows do not come out of noise, or nothing is told that guidance could
+    exaggerate."""
+    if walk.plain:
+        return
+    walkers = [part for part in model.joint.modules() if isinstance(part, Density) and part.walks]
+    if not walkers:
+        raise ValueError(
+            "guidance and steps are for families that draw rows out of noise, and that of this "
+            f"model ({model.card['family']}) does not, or has settings of its own for them: leave "
+            "them out."
+        )
+    if walk.guidance and not any(part.is_told for part in walkers):
+        raise ValueError(
+            f"guidance={walk.guidance:g} exaggerates what a draw is told, and this model tells "
+            "nothing to what it draws out of noise: leave it out."
+        )
+
+
+def way_of_draws(
+    model: Model,
+    n: int,
+    given: Mapping[Any, Any] | None = None,
+    seed: int = 0,
+    walk: Walk = AS_FITTED,
+) -> list[Any]:
+    """What ``n`` rows go through from noise on, as rows, the last of which are those that
+    ``generate`` draws with the same ``given`` and seed. CapabilityError where there is no such
+    way."""
+    _check_walk(model, walk)
+    if model.target is not None:
+        raise CapabilityError(
+            type(model.density_of_x).__name__,
+            "the way from noise to rows",
+            "a target beside them",
+            "Fit JointDensity.",
+        )
+    generator = stream(seed, "sample")
+    asked = model.codec.implied(plain_value(given or {}))
+    with walking(walk):
+        if asked or not model.joint.capabilities.unfolds:
+            states = model.joint.unfold_given(_evidence(model, n, asked), generator=generator)
+        else:
+            states = model.joint.unfold(n, generator=generator)
+    return [model.codec.drawn(Event(state), stream(seed, "drawn"), asked) for state in states]
 
 
 def _check_even(model: Model, asked: Mapping[str, bool]) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from conjoin.core import Density, Edit, Event, stream
-from conjoin.core.sampling import spread_evenly
+from conjoin.core.sampling import Walk, spread_evenly, walking
 from conjoin.testing.checks_mass import agree
 from conjoin.testing.fitted import Fitted
 from conjoin.testing.registry import NotApplicable, check, check_of, close, expect, needs
@@ -24,6 +24,7 @@ EVEN_ROWS = 64
 MAX_EVEN_SPREAD = 0.6  # of a count's variance among independent draws
 
 PRIOR_DRAWS = 1500  # first states by which the noise that draws begin with is known
+ASKED_STEPS = 3  # of a way from noise
 STUDENT_CALLS = 2  # of a student's network for a draw
 MOVED_UNITS = 3.7  # how far points are moved, in their units
 STUDENT_STEPS = 30  # steps of the gradient that a student has to learn something in
@@ -132,7 +133,8 @@ def _goes_towards(subject: Subject, rows: Tensor, to: Tensor, edited: Tensor) ->
 @check
 def unfolds(subject: Subject) -> None:
     """The last state is the draw of the same seed to the bit; the first is noise: it knows no
-    context, its cells are independent, and it has the moments of the rows."""
+    context, its cells are independent, and it has the moments of the rows. Where steps can be asked
+    for, there are as many."""
     needs(subject.can.unfolds, "the way of a draw is not shown")
     states = _way(subject, 20, 3)
     expect(
@@ -142,6 +144,11 @@ def unfolds(subject: Subject) -> None:
     expect(_way(subject, 0, 3).shape[1:] == (0, subject.tiny.size), "no draws, no rows")
     expect(torch.equal(states[-1], subject.sample(20, 3)), "the last state is not the draw")
     expect(not torch.equal(states[0], states[-1]), "the first state is the last")
+    if subject.density.walks:
+        with walking(Walk(steps=ASKED_STEPS)):
+            asked = _way(subject, 20, 3)
+            expect(torch.equal(asked[-1], subject.sample(20, 3)), "the steps are not the draw's")
+        expect(len(asked) == ASKED_STEPS + 1, f"{ASKED_STEPS} steps have {len(asked)} states")
     first = _way(subject, PRIOR_DRAWS, 4)[0]
     if subject.contexts is not None:
         other = Event(torch.zeros(PRIOR_DRAWS).double())

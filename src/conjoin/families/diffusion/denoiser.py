@@ -24,7 +24,7 @@ torch.Size([2, 1, 8, 8])
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from conjoin.nets.conditioned import Conditioned
 from conjoin.nets.patches import Patches
 from conjoin.nets.precision import computing_in
 from conjoin.nets.unet import Unet
-from conjoin.nets.worded import Worded
+from conjoin.nets.worded import LOWER, Worded
 
 __all__ = ["BODIES", "Denoiser"]
 
@@ -63,6 +63,8 @@ class Denoiser(nn.Module):
         config: Any,
         told: int = 0,
         words: tuple[int, int] | None = None,
+        lower: int = LOWER,
+        beside: Any = None,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -72,20 +74,20 @@ class Denoiser(nn.Module):
         self.last_noise = config.last_noise
         self.noise_centre = config.noise_centre
         axes = axes_of(grid, config.axes)
-        self.gaussian = Wiener(grid, axes, classes) if axes else None
-        shown = (2 if axes else 1) * grid[0]
+        self.gaussian: Any = Wiener(grid, axes, classes) if axes else beside
+        shown = (1 if self.gaussian is None else 2) * grid[0]
         dials = (config.size, config.blocks, config.dropout)
         self.net: Conditioned = (
             BODIES[config.body](grid[0], grid[1:], classes, *dials, told, shown)
             if words is None
-            else Worded(grid[0], grid[1:], told, words, *dials, shown)
+            else Worded(grid[0], grid[1:], told, words, *dials, shown, lower)
         )
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
 
     def start(self, value: Float[Tensor, "B D"]) -> None:
         """The mean of each channel and the deviation of all pixels."""
-        pictures = value.unflatten(1, self.grid)
+        pictures = self._numbers(value)
         self.centre.copy_(pictures.mean((0, 2, 3))[:, None, None])
         self.scale.copy_((pictures - self.centre).square().mean().sqrt().clamp_min(1e-3))
 
@@ -110,17 +112,27 @@ class Denoiser(nn.Module):
     def least_levels(self) -> float:
         """The same in grey levels: half a level, or ``last_noise`` deviations where that is
         less."""
+        return self._least()
+
+    def _least(self) -> float:
         return 0.5 if self.last_noise is None else min(0.5, self.last_noise * float(self.scale))
 
     def pictures(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
         """Grey levels to numbers of mean 0 and variance 1."""
-        out = (value.float().unflatten(1, self.grid) - self.centre) / self.scale
+        out = (self._numbers(value).float() - self.centre) / self.scale
         return out.contiguous(memory_format=torch.channels_last)
 
     def values(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """The nearest grey levels."""
-        levels = pictures.float() * self.scale + self.centre
-        return levels.round().clamp(0, self.levels - 1).flatten(1).double()
+        return self._values(pictures.float() * self.scale + self.centre)
+
+    def _numbers(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
+        """What is scaled: the grey levels."""
+        return value.unflatten(1, self.grid)
+
+    def _values(self, numbers: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """The grey levels of what was scaled."""
+        return numbers.round().clamp(0, self.levels - 1).flatten(1).double()
 
     def forward(
         self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
@@ -132,11 +144,23 @@ class Denoiser(nn.Module):
         if self.gaussian is not None:
             guess = self.gaussian.estimate(z, s.flatten(), code)
             with computing_in(self.precision, self.scale.device.type):
-                more = self.net(self._beside(z / total, guess), log_s, code)
+                more = self.net(self._beside(z / total, guess), log_s, self._heard(code))
             return guess + self._out(s.flatten()).sqrt()[:, None, None, None] * more
         with computing_in(self.precision, self.scale.device.type):
             out: Tensor = z / total**2 + s / total * self.net(z / total, log_s, code)
         return out
+
+    def _heard(self, code: Tensor | None) -> Tensor | None:
+        """What the network hears of what is told."""
+        return code
+
+    @final
+    def untold(self, code: Tensor | None) -> Tensor | None:
+        """What is told where draws are to be as if nothing were."""
+        return self._untold(code)
+
+    def _untold(self, code: Tensor | None) -> Tensor | None:
+        return None
 
     def _out(self, s: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """c_out^2."""
@@ -203,8 +227,9 @@ class Denoiser(nn.Module):
     def sometimes(self, code: Tensor | None, generator: torch.Generator) -> Tensor | None:
         """The classes, one in five withheld (J. Ho and T. Salimans (2022), Classifier-free
         diffusion guidance, algorithm 1)."""
-        if code is None or not self.classes:
-            return code
+        return code if code is None or not self.classes else self._sometimes(code, generator)
+
+    def _sometimes(self, code: Tensor, generator: torch.Generator) -> Tensor:
         return torch.where(
             torch.rand(len(code), generator=generator) < WITHHELD_SHARE, float(self.classes), code
         )

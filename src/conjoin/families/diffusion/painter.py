@@ -81,7 +81,9 @@ class Painter:
         guided = self.code is not None and (isinstance(self.guidance, Tensor) or self.guidance != 0)
         self.calls += 2 if guided else 1
         told: Tensor = self.core(z, level, self.code)
-        return told if not guided else told + self.guidance * (told - self.core(z, level, None))
+        if not guided:
+            return told
+        return told + self.guidance * (told - self.core(z, level, self.core.untold(self.code)))
 
     def levels(self, steps: int, most: float = MAX_NOISE) -> list[float]:
         """Noise levels of a walk in so many steps."""
@@ -163,6 +165,24 @@ class Painter:
                     z = z + (s**2 - then**2) ** 0.5 * self.noise(z)
                 z = self._step(torch.where(mask, known + s * self.noise(z), z), s, then)
         return torch.where(mask, known, z)
+
+    def lead(
+        self,
+        rows: int,
+        steps: int,
+        repeats: int,
+        put_back: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "B C H W"]:
+        """New pictures, of which each D is replaced by ``put_back(D)`` before the next level; each
+        step is taken ``repeats`` times with a step back between, as in ``fill``."""
+        levels = self.levels(steps)
+        z = levels[0] * self.noise(torch.empty(rows, *self.core.grid))
+        for s, then in pairwise(levels):
+            for again in range(repeats):
+                if again:
+                    z = z + (s**2 - then**2) ** 0.5 * self.noise(z)
+                z = self._onward(z, put_back(self.clean(z, s)), s, then)
+        return z
 
     def follow(
         self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int

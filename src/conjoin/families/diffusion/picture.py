@@ -25,7 +25,7 @@ numbers.
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -36,6 +36,7 @@ from conjoin.components.typicality import Typicality
 from conjoin.core import (
     Block,
     Capabilities,
+    CapabilityError,
     Config,
     Density,
     Edit,
@@ -47,7 +48,9 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.device import on_device
 from conjoin.core.event import slices
+from conjoin.core.sampling import walk
 from conjoin.core.shapes import Float
 from conjoin.families.deep import starting_rows
 from conjoin.families.diffusion.denoiser import BODIES, MAX_NOISE, WITHHELD_SHARE, Denoiser
@@ -58,7 +61,7 @@ from conjoin.nets.inputs import EMBEDDED, Inputs, embedding_mark
 from conjoin.nets.precision import check_precision, fastest
 from conjoin.nets.worded import UNKNOWN_WORD
 
-__all__ = ["MAX_WORDS", "PictureDensity", "PictureDiffusion", "withheld"]
+__all__ = ["MAX_WORDS", "PictureDensity", "PictureDiffusion", "greys", "withheld"]
 
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
 CHUNK_PICTURES = 256  # pictures that the network sees at once
@@ -160,6 +163,8 @@ class PictureDiffusion(Config):
         "noise_centre": -0.5,
         "matrix_rate": None,
     }
+    # where pictures are told in words, beside the settings that all kinds have then
+    worded: ClassVar[Mapping[str, Any]] = {}
     unwritten: ClassVar[dict[str, Any]] = {
         "axes": 0,
         "last_noise": None,
@@ -218,6 +223,8 @@ class PictureDensity(Density):
     takes_columns = True
     takes_bytes = True
     shared_backbone = True
+    walks = True
+    plain_numbers: ClassVar[int] = len(GREY_QUANTILES) + 2  # of the last reading of a picture
     shares: Tensor
 
     def __init__(
@@ -255,13 +262,12 @@ class PictureDensity(Density):
             else None
         )
         classes = told[0].cardinality if told and self.inputs is None else 0
-        self.core = Denoiser(
-            space.grid, levels, classes, config, self.inputs.size if self.inputs else 0, words
-        )
+        told_numbers = self.inputs.size if self.inputs else 0
+        self.core = self._core(space.grid, levels, classes, config, told_numbers, words)
         pixels = len(space.variables) if len(space.variables) * levels <= MAX_LEVEL_SHARES else 1
-        cells = len(PROFILE_NOISES) * TILES_PER_SIDE**2 * space.grid[0]
+        cells = len(PROFILE_NOISES) * TILES_PER_SIDE**2 * self.core.grid[0]
         self.typical = Typicality(
-            (self.core.net.width, len(PROFILE_NOISES), cells, len(GREY_QUANTILES) + 2),
+            (self.core.net.width, len(PROFILE_NOISES), cells, self.plain_numbers),
             AXES_PER_READING,
         )
         # log p of each level, pixel by pixel
@@ -269,6 +275,18 @@ class PictureDensity(Density):
         self.student = (
             Student(self.core, self.structure[DISTILLED]) if DISTILLED in self.structure else None
         )
+
+    @classmethod
+    def _core(
+        cls,
+        grid: tuple[int, int, int],
+        levels: int,
+        classes: int,
+        config: Any,
+        told: int,
+        words: tuple[int, int] | None,
+    ) -> Denoiser:
+        return Denoiser(grid, levels, classes, config, told, words)
 
     @classmethod
     def build(
@@ -289,7 +307,8 @@ class PictureDensity(Density):
         first = starting_rows(data, ones)[0]
         whole = first.mask.all(1)
         told = None if context is None or density.inputs is not None else density._code(context)
-        density.core.start(first.value)
+        with torch.no_grad():
+            density.core.start(first.value)
         density.core.correlate(
             first.value[whole], None if told is None else told[: first.rows][whole]
         )
@@ -330,9 +349,13 @@ class PictureDensity(Density):
         )
 
     @property
+    def is_told(self) -> bool:
+        return self.core.tells
+
+    @property
     def status_of_draws(self) -> Status:
         """Guided ones are no draws of p."""
-        guided = self.core.tells and self.config.guidance != 0
+        guided = self.core.tells and self._guidance(None) != 0
         return Status.APPROXIMATE if guided else super().status_of_draws
 
     def _code(self, context: Event | None) -> Tensor | None:
@@ -344,6 +367,11 @@ class PictureDensity(Density):
                 if context is None
                 else torch.where(context.mask, context.value, float(self.core.classes))
             )
+        return self._told_numbers(context)
+
+    def _told_numbers(self, context: Event) -> Tensor:
+        """(B, T) of columns, and of the words behind them."""
+        assert self.inputs is not None
         columns, words = context.cut(self.told_columns)
         told = self.inputs(columns.value, columns.mask)
         return torch.cat([told, words.value.where(words.mask, UNKNOWN_WORD)], 1).float()
@@ -395,10 +423,10 @@ class PictureDensity(Density):
             - 1
             - math.log(MAX_NOISE**2 / variance)
         ).sum(1)
-        return self._log_levels(value, noise[0]) - prior - integral
+        return self._log_levels(value, x, noise[0]) - prior - integral
 
     def _log_levels(
-        self, value: Float[Tensor, "B D"], noise: Float[Tensor, "C H W"]
+        self, value: Float[Tensor, "B D"], x: Tensor, noise: Float[Tensor, "C H W"]
     ) -> Float[Tensor, " B"]:
         """log P(x | z) at the smallest noise: no more than half a grey level."""
         levels = torch.arange(self.shares.shape[1])
@@ -464,10 +492,14 @@ class PictureDensity(Density):
                     self.core.features(x),
                     (whole + LOG_OFFSET).log(),
                     (tiles + LOG_OFFSET).log(),
-                    _greys(x),
+                    self._plainly(value[start : start + CHUNK_PICTURES], x),
                 )
             )
         return [torch.cat(parts).double() for parts in zip(*each, strict=True)]
+
+    def _plainly(self, value: Float[Tensor, "B D"], x: Tensor) -> Float[Tensor, "B P"]:
+        """What needs no network of a picture."""
+        return greys(x)
 
     def _fit_typicality(self, event: Event) -> None:
         complete = event.value[event.mask.all(1)]
@@ -501,7 +533,7 @@ class PictureDensity(Density):
         "ancestral") or a number of steps that is asked for is taken by the network itself, all else
         by its student, if it was distilled."""
         code = self._code(context)
-        found = [self.core.values(torch.zeros(0, *self.core.grid))]
+        found = [self._pixels(torch.zeros(0, *self.core.grid), generator)]
         calls = 0
         for part in slices(n, CHUNK_PICTURES) if n else ():
             painter, levels = self._painter(
@@ -511,9 +543,20 @@ class PictureDensity(Density):
                 steps,
                 guidance,
             )
-            found.append(self.core.values(painter.from_noise(len(range(n)[part]), levels)))
+            drawn = painter.from_noise(len(range(n)[part]), levels)
+            found.append(self._pixels(drawn, generator))
             calls = painter.calls
         return Drawn(torch.cat(found), calls)
+
+    def _pixels(self, drawn: Tensor, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+        """The grey levels of what came out of noise."""
+        return self.core.values(drawn)
+
+    def _guidance(self, asked: float | None) -> float:
+        """As asked, else as the draws around it are asked for, else as the settings say."""
+        told = walk().guidance if asked is None else asked
+        own: float = self.config.guidance
+        return own if told is None else told
 
     def _painter(
         self,
@@ -524,7 +567,8 @@ class PictureDensity(Density):
         guidance: float | None = None,
     ) -> tuple[Painter, list[float]]:
         """Who makes new pictures, and by way of which noise levels."""
-        strength = self.config.guidance if guidance is None else guidance
+        strength = self._guidance(guidance)
+        steps = walk().steps if steps is None else steps
         if self.student is not None and sampler is None and steps is None:
             return Painter(
                 self.student.core, code, "ddim", generator, strength
@@ -540,9 +584,24 @@ class PictureDensity(Density):
     ) -> Float[Tensor, "S B D"]:
         """Each state scaled as a picture is: z / sqrt(s^2 + 1)."""
         painter, levels = self._painter(self._code(context), generator)
-        return torch.stack(
-            [self.core.values(z / (s**2 + 1) ** 0.5) for z, s in painter.path(n, levels)]
-        )
+        each = list(painter.path(n, levels))
+        *before, (last, _) = each
+        states = [self.core.values(z / (s**2 + 1) ** 0.5) for z, s in before]
+        return torch.stack([*states, self._pixels(last, generator)])
+
+    @on_device
+    def unfold_given(
+        self, event: Event, context: Any = None, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "S B D"]:
+        """Of pictures of which nothing is known."""
+        if bool(event.mask.any()):
+            raise CapabilityError(
+                type(self).__name__,
+                "the way from noise to a picture that is known in part",
+                "that to pictures of which nothing is known",
+            )
+        with torch.no_grad():
+            return self._unfold(event.rows, self._conditioned(context, event.rows), generator)
 
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
@@ -558,23 +617,31 @@ class PictureDensity(Density):
     def _painted(
         self, event: Event, code: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, "b D"]:
-        steps = self.config.sampling_steps
+        steps = walk().steps or self.config.sampling_steps
         repeats = self.config.repeats
         if event.mask.all():
             return event.value
         if not event.mask.any():
             artist, levels = self._painter(code, generator)
-            return self.core.values(artist.from_noise(event.rows, levels))
-        painter = Painter(self.core, code, "ancestral", generator, self.config.guidance)
+            return self._pixels(artist.from_noise(event.rows, levels), generator)
+        painter = Painter(self.core, code, "ancestral", generator, self._guidance(None))
+        filled = self._filled(painter, event, steps, repeats)
+        return torch.where(event.mask, event.value, filled)
+
+    def _filled(
+        self, painter: Painter, event: Event, steps: int, repeats: int
+    ) -> Float[Tensor, "b D"]:
+        """Pictures whose missing pixels are painted in; the others may have moved."""
         known = self.core.pictures(event.value)
         mask = event.mask.unflatten(1, self.core.grid)
+        code = painter.code
         told = code is not None and bool((code < self.core.classes).all())
         filled = (
             painter.fill(known, mask, steps, repeats)
             if told
             else painter.follow(known, mask, steps)
         )
-        return torch.where(event.mask, event.value, self.core.values(filled))
+        return self.core.values(filled)
 
     def _edit(self, event: Event, context: Event | None, how: Edit) -> Event:
         painter = Painter(
@@ -636,7 +703,8 @@ def _row(context: Event | None, row: int) -> Event | None:
     return None if context is None else context.take(slice(row, row + 1))
 
 
-def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+def greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+    """Quantiles of the greys of pictures, and how much neighbours differ across and down."""
     levels = torch.quantile(x.flatten(1), torch.tensor(GREY_QUANTILES), dim=1).T
     across, down = (_difference_of_neighbours(x, dim) for dim in (3, 2))
     return torch.cat(
