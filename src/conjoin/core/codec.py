@@ -193,6 +193,11 @@ class Codec(abc.ABC):
         Raises ValueError in one sentence for data that can't be modelled."""
 
     @classmethod
+    def opens(cls, path: Any) -> bool:
+        """Whether the file at ``path`` is one that only this kind reads."""
+        return False
+
+    @classmethod
     def columns_in(cls, raw: Any, types: Any = None, missing: Any = ()) -> list[Any]:
         """Columns of the table ``raw`` that are no plain cells but data of this kind."""
         return []
