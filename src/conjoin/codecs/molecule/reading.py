@@ -15,7 +15,7 @@ from conjoin.codecs.molecule.graph import Molecule
 from conjoin.codecs.molecule.objects import is_molecule, of_objects
 from conjoin.codecs.molecule.strings import parse_smiles
 
-__all__ = ["HYDROGENS", "agrees", "claims", "read_molecules", "with_string"]
+__all__ = ["HYDROGENS", "claims", "order_of_string", "read_molecules", "with_string"]
 
 HYDROGENS = ("given", "add")
 BROKEN = ("refuse", "skip")
@@ -126,14 +126,25 @@ def _told_differs(differs: list[str]) -> list[str]:
     ]
 
 
-def agrees(molecule: Molecule, graph: Molecule) -> bool:
-    """Whether atoms and bonds of a graph are those of a molecule, whatever the orders of the bonds,
-    in the order of the graph."""
-    return (
-        len(graph) == len(molecule)
-        and bool((graph.numbers == molecule.numbers).all())
-        and bool(((graph.bonds > 0) == (molecule.bonds > 0)).all())
-    )
+def order_of_string(numbers: np.ndarray, near: np.ndarray, graph: Molecule) -> np.ndarray | None:
+    """(N,) the order in which atoms of such ``numbers``, of which ``near`` (N, N) are bound, are
+    those of a graph: as they are, or with the hydrogens in the order of the atoms that they are
+    bound to. None where neither is, whatever the orders of the bonds."""
+    if len(graph) != len(numbers):
+        return None
+    bound = graph.bonds > 0
+    for order in (np.arange(len(numbers)), _hydrogens_last(numbers, near)):
+        same = bool((numbers[order] == graph.numbers).all())
+        if same and bool((near[np.ix_(order, order)] == bound).all()):
+            return order
+    return None
+
+
+def _hydrogens_last(numbers: np.ndarray, near: np.ndarray) -> np.ndarray:
+    heavy = np.flatnonzero(numbers != 1)
+    hydrogens = np.flatnonzero(numbers == 1)
+    owner = near[np.ix_(hydrogens, heavy)].argmax(1) if len(heavy) else hydrogens
+    return np.concatenate([heavy, hydrogens[np.argsort(owner, kind="stable")]])
 
 
 def with_string(molecule: Molecule) -> Molecule:
@@ -141,13 +152,21 @@ def with_string(molecule: Molecule) -> Molecule:
     agrees with its coordinates; else without the SMILES."""
     if not molecule.smiles:
         return molecule
+    plain = dataclasses.replace(molecule, smiles="")
     try:
         graph = parse_smiles(molecule.smiles)
     except ValueError:
-        return dataclasses.replace(molecule, smiles="")
-    if not agrees(molecule, graph):
-        return dataclasses.replace(molecule, smiles="")
-    return dataclasses.replace(molecule, bonds=graph.bonds, charges=graph.charges, measured=False)
+        return plain
+    order = order_of_string(molecule.numbers, molecule.bonds > 0, graph)
+    if order is None:
+        return plain
+    return dataclasses.replace(
+        plain.taken(order),
+        bonds=graph.bonds,
+        charges=graph.charges,
+        smiles=molecule.smiles,
+        measured=False,
+    )
 
 
 def _with_hydrogens(molecule: Molecule, where: str) -> Molecule:
