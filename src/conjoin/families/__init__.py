@@ -311,6 +311,14 @@ FAMILIES: dict[str, Family] = {
         "clouds of points, each for itself; exact, whatever their order or place; a baseline",
         layouts=("points",),
     ),
+    "points_flow": Family(
+        "conjoin.families.diffusion.points:PointsFlow",
+        "diffusion",
+        "clouds of points in a few steps, whichever way they are turned, given a graph, columns, "
+        "or nothing: molecules in space; exact but for the solver",
+        ("cloud_flow", "equivariant_flow"),
+        layouts=("points",),
+    ),
     "absorbing_diffusion": Family(
         "conjoin.families.diffusion.absorbing:AbsorbingDiffusion",
         "diffusion",
