@@ -479,6 +479,11 @@ class Codec(abc.ABC):
         ``nats`` (B, N + 1): of its tokens and its end, given what stands before them."""
         return [""] * encoded.event.rows
 
+    def oddest_pairs(self, rows: Rows, encoded: Encoded, pairs: Tensor) -> list[str]:
+        """Which points of each row are the most surprising, in words. ``pairs`` (B, N, N, 3): of
+        each pair the distance, what is expected, and by how many deviations it is off."""
+        return [""] * encoded.event.rows
+
     # ------------------------------------------------------------------ saving
 
     @abc.abstractmethod

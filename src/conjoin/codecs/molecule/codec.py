@@ -36,7 +36,7 @@ from conjoin.codecs.table.schema import Column, Schema
 from conjoin.core import Block, Codec, Encoded, Event, Field, Variable
 from conjoin.nets.molecular_graph import LEAST_CHARGE, LEVELS_OF_CHARGE
 
-__all__ = ["PLACES", "MoleculeCodec", "MoleculeRows", "molecules_of"]
+__all__ = ["BONDS", "PLACES", "MoleculeCodec", "MoleculeRows", "molecules_of", "symbols_of"]
 
 UNSEEN_PROBABILITY = 1e-6  # of an atom that the fit never saw
 CAPACITY_FACTOR = 1.1  # times the atoms of the largest molecule of the fit
@@ -45,6 +45,7 @@ RESOLUTION_ROWS = 200  # by which the rounding is found
 PLACES = slice(1, 4)  # the features that are coordinates
 BONDS = 4  # where the features that are bonds begin
 COLUMN = "molecule"
+ATOMS_OF = "atom of "  # and the elements: the name of the first feature
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class MoleculeCodec(Codec):
     cells = "atoms"
     plural = "molecules in space"
     collection = "set of molecules"
+    several_ways = True  # strings that write a graph
 
     def __init__(
         self, symbols: Sequence[str] = (), capacity: int = 1, resolution: float = 0.0
@@ -262,7 +264,7 @@ class MoleculeCodec(Codec):
     def space(self) -> Block:
         levels = 1 + LEVELS_OF_CHARGE * max(1, len(self.symbols))
         variables = (
-            Variable("atom", "category", cardinality=levels),
+            Variable(ATOMS_OF + " ".join(self.symbols), "category", cardinality=levels),
             *(Variable(axis, "real", unit="Angstrom") for axis in "xyz"),
             *(
                 Variable(f"bond to {place + 1}", "category", cardinality=5)
@@ -309,6 +311,19 @@ class MoleculeCodec(Codec):
             Field(COLUMN, "molecule in space", ", ".join(self.symbols), "Angstrom", "–", "modelled")
         ]
 
+    def oddest_pairs(self, rows: Any, encoded: Encoded, pairs: Tensor) -> list[str]:
+        """The bond, or the atoms two bonds apart, or the atoms that are too near, whose distance
+        is off by the most deviations."""
+        out = []
+        for row, one in enumerate(rows.molecules):
+            unseen = one is not None and self._strangers(one)
+            if one is None or unseen:
+                words = f"an atom that the fit never saw, or more than {self.capacity} atoms"
+                out.append(words if unseen else "")
+                continue
+            out.append("" if one.xyz is None else _odd_pair(one, pairs[row].numpy()))
+        return out
+
     # ------------------------------------------------------------------ saving
 
     def to_json(self) -> dict[str, Any]:
@@ -327,6 +342,13 @@ class MoleculeCodec(Codec):
         codec.told = tuple(data["told"])
         codec.owner = data["owner"]
         return codec
+
+
+def symbols_of(space: Any) -> tuple[str, ...]:
+    """The elements of a block of molecules; none of another block."""
+    name = str(space.variables[0].name)
+    molecules = name.startswith(ATOMS_OF) and space.shape[1:] == (BONDS + space.shape[0],)
+    return tuple(name.removeprefix(ATOMS_OF).split()) if molecules else ()
 
 
 def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
@@ -353,6 +375,28 @@ def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
         )
         out.append(Molecule(**{**vars(draft), "smiles": write_smiles(draft)}))
     return out
+
+
+def _odd_pair(molecule: Molecule, pairs: np.ndarray) -> str:
+    """The pair that is off the most, in words; atoms are counted from 1 in the canonical order."""
+    size = len(molecule)
+    off = np.triu(np.abs(pairs[:size, :size, 2]), 1)
+    one, two = (int(each) for each in np.unravel_index(off.argmax(), off.shape))
+    if not off[one, two]:
+        return ""
+    distance, expected, _ = pairs[one, two]
+    names = [f"{symbol_of(int(molecule.numbers[atom]))}{atom + 1}" for atom in (one, two)]
+    both = f"{names[0]} and {names[1]}"
+    if molecule.bonds[one, two]:
+        what = f"the bond of {both}"
+    elif ((molecule.bonds[one] > 0) & (molecule.bonds[two] > 0)).any():
+        what = f"the angle between {both}"
+    else:
+        what = f"the distance of {both}"
+    return (
+        f"most of all {what} in {write_smiles(molecule)}: {distance:.2f} Angstrom apart where "
+        f"{expected:.2f} is expected"
+    )
 
 
 def _canonical(molecule: Molecule) -> Molecule:

@@ -477,6 +477,21 @@ class PointsFlowDensity(Density):
             parts[name] = event.hide(gone.reshape(-1, *(1,) * (event.value.dim() - 1)))
         return self.context_space.check(Record(parts), context.rows) if parts else context
 
+    def expected_distances(self, event: Event, context: Any) -> Float[Tensor, "B N N 3"]:
+        """Of all pairs of points: their distance, what the context alone lets expect, and how many
+        deviations lie between; zero where a point is not there."""
+        event = self.space.check(event)
+        rows = self._rows_of(event, self.context_space.check(context, event.rows))
+        with torch.no_grad():
+            expected = self._tell(rows, self.flow.net).expected
+        log_deviation = expected[..., 1].clamp(*LOG_DEVIATIONS)
+        distance = squares(rows.x).clamp_min(1e-12).sqrt()
+        off = (distance - expected[..., 0]) * (-log_deviation).exp()
+        found = torch.stack([distance * self.unit, expected[..., 0] * self.unit, off], 3)
+        there = rows.present[:, :, None] & rows.present[:, None]
+        apart = there & ~torch.eye(there.shape[1], dtype=torch.bool)
+        return torch.where(apart[..., None], found, 0.0)
+
     # ------------------------------------------------------------------ draws
 
     def _sample(self, n: int, context: Record, generator: torch.Generator | None) -> Event:
