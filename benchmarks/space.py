@@ -92,8 +92,10 @@ def read(path: str, kept: str) -> Molecules:
         np.savez(kept, **_bonds(strings, atoms, data["z"], place))
     found = np.load(kept)
     fine = np.flatnonzero(found["ok"])
-    print(f"{len(found['ok']) - len(fine)} of {len(found['ok'])} molecules left out: strings and "
-          "geometries disagree")
+    print(
+        f"{len(found['ok']) - len(fine)} of {len(found['ok'])} molecules left out: strings and "
+        "geometries disagree"
+    )
     order = np.random.RandomState(0).permutation(len(fine))
     elements = np.vectorize(NUMBERS.get)(data["z"])
     code = 1 + LEVELS_OF_CHARGE * elements + found["charges"].astype(int) - LEAST_CHARGE
@@ -139,7 +141,10 @@ def _bonds(
         charges[own] = [a.GetFormalCharge() for a in found.GetAtoms()]
         every.append(bonds)
     return {
-        "bonds": np.concatenate(every).astype(np.int8), "nb": sizes, "charges": charges, "ok": fine
+        "bonds": np.concatenate(every).astype(np.int8),
+        "nb": sizes,
+        "charges": charges,
+        "ok": fine,
     }
 
 
@@ -201,35 +206,48 @@ def built(data: Molecules, config: PointsFlow) -> PointsFlowDensity:
     )
 
 
-def fit(data: Molecules, config: PointsFlow, seconds: float, out: str, marks: list[float]) -> None:
-    """Learn for so many CPU seconds; the running mean of the weights is saved at the end, and at
-    ``marks``, where the rate has not fallen yet."""
+def fit(
+    data: Molecules,
+    config: PointsFlow,
+    seconds: float,
+    minutes: float,
+    out: str,
+    marks: list[float],
+) -> None:
+    """Learn for so many CPU seconds, or minutes of the clock where these end first; the running
+    mean of the weights is saved at the end, and at ``marks``, where the rate has not fallen yet."""
     density = built(data, config)
     learner: Any = Gradient(Told(density), config.recipe(len(data.train)))  # type: ignore[arg-type]
     learner.begin()
     noise = np.random.RandomState(2)
     start = time.process_time()
+    clock = time.monotonic()
     losses: list[float] = []
     left = list(marks)
     size = config.batch
-    while (spent := time.process_time() - start) < seconds:
+    progress = 0.0
+    while progress < 1:
         block = noise.choice(data.train, size * BUCKET, replace=False)
         block = block[np.argsort(data.sizes[block], kind="stable")]
         for part in noise.permutation(BUCKET):
             spent = time.process_time() - start
-            if spent >= seconds:
+            progress = max(spent / seconds, (time.monotonic() - clock) / (60 * minutes))
+            if progress >= 1:
                 break
             rows = batch(data, block[part * size : (part + 1) * size])
             ones = torch.ones(size, dtype=torch.float64)
             step = Batch(rows, ones, float(size))  # type: ignore[arg-type]
-            losses.append(learner.step(step, stream(len(losses), "fit"), spent / seconds))
+            losses.append(learner.step(step, stream(len(losses), "fit"), progress))
         if left and spent >= left[0]:
             mark = left.pop(0)
             with learner.averaged():
                 torch.save(density.state_dict(), f"{out}.{mark:g}")
         if len(losses) % (BUCKET * 16) == 0:
-            print(f"{spent:6.0f} s {len(losses):6d} steps, loss {np.mean(losses[-256:]):.4f}",
-                  flush=True)
+            print(
+                f"{spent:6.0f} s {len(losses):6d} steps, loss {np.mean(losses[-256:]):.4f}",
+                flush=True,
+            )
+    print(f"{spent:.0f} CPU seconds, {len(losses)} steps of {size} molecules")
     with learner.averaged():
         torch.save(
             {"config": config, "structure": density.structure, "weights": density.state_dict()}, out
@@ -242,6 +260,7 @@ def main() -> None:
     asked.add_argument("--data", default="../shared/data/molecules/qm9_3d.npz")
     asked.add_argument("--bonds", default="/tmp/qm9_bonds.npz")
     asked.add_argument("--seconds", type=float, default=1800)
+    asked.add_argument("--minutes", type=float, default=math.inf)
     asked.add_argument("--out", default="flow.pt")
     asked.add_argument("--weights", default="flow.pt")
     asked.add_argument("--rows", type=int, default=1000)
@@ -252,7 +271,7 @@ def main() -> None:
     data = read(given.data, given.bonds)
     if given.what == "fit":
         plain = {"withheld": 0.0, "precision": "float32", "rate": 3e-3, **given.settings}
-        fit(data, PointsFlow(**plain), given.seconds, given.out, given.marks)
+        fit(data, PointsFlow(**plain), given.seconds, given.minutes, given.out, given.marks)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ r"""Networks of clouds of points: what holds whichever way a cloud is turned, mi
 
 Features h and pairs z are invariant, places x move along differences of places alone, so they turn
 with the cloud (V. Garcia Satorras, E. Hoogeboom and M. Welling (2021), E(n) equivariant graph
-neural networks, equations 3 to 6); attention with biases of pairs is that of J. Abramson et al. (2024),
-Accurate structure prediction of biomolecular interactions with AlphaFold 3, algorithm 24. The
-weights w are symmetric, so that the mean stays where it is. m are the distances that the graph alone
-lets expect, with their uncertainty: the trunk learns them, and the pairs are told how far they are
-from them. s is the share of noise in x. What a graph costs is paid once, a step of a sampler is
-light. Places and expected distances are never rounded to bfloat16.
+neural networks, equations 3 to 6); attention with biases of pairs is that of J. Abramson et al.
+(2024), Accurate structure prediction of biomolecular interactions with AlphaFold 3, algorithm 24.
+The weights w are symmetric, so that the mean stays where it is. m are the distances that the graph
+alone lets expect, with their uncertainty: the trunk learns them, and the pairs are told how far
+they are from them. s is the share of noise in x. What a graph costs is paid once, a step of a
+sampler is light. Places and expected distances are never rounded to bfloat16.
 
 ``PlainNet`` is a body to compare with: a transformer that sees coordinates as they are, and has to
 learn from turned clouds what the other knows.
@@ -36,7 +36,7 @@ __all__ = ["BODIES", "CloudNet", "EquivariantNet", "GraphTrunk", "PlainNet", "To
 NEAREST = 0.05  # added to a squared distance, in units of the cloud: smooth where points meet
 RADII = 8  # radial functions of a distance
 FARTHEST = 5.0  # units of the cloud, where the last of them has its centre
-FINE = (0.05, 0.2)  # units of the cloud, by which a distance from what is expected is told
+DETAILS = (0.05, 0.2)  # units of the cloud, by which a distance from what is expected is told
 NOISE_FEATURES = 6
 MASKED = -1e4  # of the attention to a point that is not there
 SPREAD = 4.0  # by which the sum of the forces of all points is divided
@@ -154,20 +154,21 @@ class GraphTrunk(nn.Module):
 
 
 class Geometry(nn.Module):
-    """One layer: pairs see their distance, points see pairs, and places move."""
+    """One layer: pairs see their distance, points see pairs (but in the last layer, whose points
+    nothing reads), and places move."""
 
-    def __init__(self, width: int, pair_width: int, heads: int, recycles: bool) -> None:
+    def __init__(self, width: int, pair_width: int, heads: int, radial: int, last: bool) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads = 0 if last else heads
         self.told = Hidden(pair_width, pair_width)
         self.shift = nn.Parameter(torch.zeros(pair_width))
-        self.radial = nn.Linear(RADII + 1 + len(FINE) + recycles, pair_width, bias=False)
+        self.radial = nn.Linear(radial, pair_width, bias=False)
         self.ends = Hidden(width, pair_width)
         self.noise = nn.Linear(NOISE_FEATURES, pair_width, bias=False)
-        self.out = nn.Linear(pair_width, heads + 2)
-        self.mixer = Mixer(width, heads)
+        self.out = nn.Linear(pair_width, self.heads + 2)
+        self.mixer = None if last else Mixer(width, heads)
         with torch.no_grad():
-            self.out.weight[heads:] *= COORDINATE_START
+            self.out.weight[self.heads :] *= COORDINATE_START
 
     def forward(
         self,
@@ -181,18 +182,19 @@ class Geometry(nn.Module):
         ends = self.ends(h) + self.shift / 2
         seen = nn.functional.silu(pair + self.radial(radial) + ends[:, :, None] + ends[:, None])
         out = self.out(seen)
-        bias = out[..., : self.heads].permute(0, 3, 1, 2) + hidden
-        return self.mixer(h, bias), out[..., self.heads :]
+        if self.mixer is not None:
+            h = self.mixer(h, out[..., : self.heads].permute(0, 3, 1, 2) + hidden)
+        return h, out[..., self.heads :]
 
 
-def _radial(square: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+def _radial(square: Tensor, expected: Tensor, details: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Distances (B, N, N), and what is told of them (B, N, N, R)."""
     distance = (square + NEAREST).sqrt()
     off = distance - expected
     centres = torch.linspace(0.0, FARTHEST, RADII, dtype=distance.dtype)
     width = FARTHEST / (RADII - 1)
     bumps = torch.exp(-0.5 * ((distance[..., None] - centres) / width).square())
-    fine = torch.stack([(off / each).tanh() for each in FINE], 3)
+    fine = torch.stack([(off / each).tanh() for each in details], 3)
     return distance, torch.cat([bumps, off.clamp(-3, 3)[..., None], fine], 3)
 
 
@@ -242,11 +244,15 @@ class EquivariantNet(CloudNet):
         heads: int = 8,
         layers: tuple[int, int] = (4, 4),
         recycles: bool = False,
+        details: tuple[float, ...] = DETAILS,
     ) -> None:
         super().__init__(points, pairs, told, width, pair_width, heads, layers[0])
         self.recycles = recycles
+        self.details = details
+        radial = RADII + 1 + len(details) + recycles
         self.layers = nn.ModuleList(
-            Geometry(width, pair_width, heads, recycles) for _ in range(layers[1])
+            Geometry(width, pair_width, heads, radial, layer == layers[1] - 1)
+            for layer in range(layers[1])
         )
         self.double()
 
@@ -274,7 +280,7 @@ class EquivariantNet(CloudNet):
         hidden = _hidden(told.present, x)
         share = noise[:, None, None]
         for layer, pair in zip(self.layers, pairs, strict=True):
-            distance, radial = _radial(squares(x), expected)
+            distance, radial = _radial(squares(x), expected, self.details)
             if guess is not None:
                 radial = torch.cat([radial, (squares(guess) + NEAREST).sqrt()[..., None]], 3)
             h, weight = layer(h, pair + layer.noise(level)[:, None, None], radial, hidden)

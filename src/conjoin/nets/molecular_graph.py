@@ -8,8 +8,8 @@ diagonal says what stands at a place, the rest how two places are bound:
     code[i, j] = 0 (not bound), 1 single, 2 double, 3 triple, 4 aromatic
 
 ``MolecularGraph.to_codes`` writes the codes, ``from_codes`` reads them, ``graph_block`` is the
-block. A row of which nothing is known has no graph. The places are those of the points: heavy atoms in the
-order of the string, then hydrogens in the order in which rdkit's AddHs appends them.
+block. A row of which nothing is known has no graph. The places are those of the points: heavy atoms
+in the order of the string, then hydrogens in the order in which rdkit's AddHs appends them.
 
 Rings are told by walks that never turn back at once: B_1 = A, B_2 = A^2 - D,
 B_k = B_{k-1} A - B_{k-2} (D - 1), with the degrees D (H. Stark and A. Terras (1996), Zeta functions

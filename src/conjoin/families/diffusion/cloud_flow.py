@@ -21,6 +21,7 @@ Shape letters: B clouds, N points, D dimensions, K steps.
 import copy
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ LEAK = 0.07  # of the spring to the mean, beside those along bonds
 # weights of differences of points in the loss: by the bonds between them, then of all farther ones
 PATH_WEIGHTS = (0.0, 1.0, 0.5, 0.15, 0.05, 0.02, 0.02)
 LOG_DEVIATIONS = (-6.0, 2.0)  # of an expected distance, at least and at most
-TANGENTS_AT_ONCE = 16  # directions in which a Jacobian is asked at once
+DIRECTIONS_AT_ONCE = 16  # in which a Jacobian is asked
 
 
 def levels_of_noise(steps: int, blur: float) -> list[float]:
@@ -152,7 +153,7 @@ class CloudFlow(nn.Module):
         levels = [first * level for level in levels_of_noise(self.steps, self.blur / first)]
         x = start if kept is None else self._mixed(kept[1], start, first)
         before: tuple[float, Tensor] | None = None
-        for level, then in zip(levels[:-1], levels[1:], strict=True):
+        for level, then in pairwise(levels):
             if kept is not None:
                 x = _kept(x, self._mixed(kept[1], start, level), *kept, told.present)
             found = net.compute(x, x.new_full((len(x),), level), told, pairs)
@@ -208,21 +209,21 @@ class CloudFlow(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """D, and the trace (B,) of its Jacobian in the free directions."""
         noise = x.new_full((len(x),), level)
-
-        def clean(at: Tensor) -> Tensor:
-            return self.net.compute(at, noise, told, pairs)
-
-        def along(direction: Tensor) -> Tensor:
-            tangent = direction.expand_as(x)
-            moved: Tensor = torch.func.jvp(clean, (x,), (tangent,))[1]
-            return (moved * direction * told.present[..., None]).sum((1, 2))
-
         size = x.shape[1] * x.shape[2]
-        every = torch.eye(size, dtype=x.dtype).unflatten(1, x.shape[1:])
-        each = torch.func.vmap(along, chunk_size=TANGENTS_AT_ONCE)(every)
+        every = torch.eye(size, dtype=x.dtype).unflatten(1, x.shape[1:])[:, None]
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            found = self.net.compute(at, noise, told, pairs)
+            trace = x.new_zeros(len(x))
+            for some in every.split(DIRECTIONS_AT_ONCE):
+                along = some.expand(-1, *x.shape)
+                rows = torch.autograd.grad(
+                    found, at, along, retain_graph=True, is_grads_batched=True
+                )[0]
+                trace = trace + (rows * some * told.present[..., None]).sum((0, 2, 3))
         # a move of the whole cloud moves D alike, and is none of the free directions
         whole = x.shape[2] * (told.present.sum(1) > 0)
-        return clean(x), each.sum(0) - whole
+        return found.detach(), trace - whole
 
 
 def _log_ratio(level: float, blur: float) -> float:

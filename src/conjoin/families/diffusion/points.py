@@ -2,13 +2,13 @@ r"""Clouds of points in a few steps: codes from counts, places by a flow that tu
 
     log p(c, x | told) = log p(c | told) + log p(x | c, told)
 
-``point_counts`` has p(codes), ``cloud_flow`` p(places) and its sampler, ``conjoin.nets.equivariant``
-the networks. What is told is any record. A block of codes (1, N, N) that have no order is a graph
-(``conjoin.nets.molecular_graph``): it says which codes there are, which points are bound, and so
-what distances to expect, which the network learns first and the flow is told. Where nothing is
-known of the graph, the same network draws clouds from noise. log p is exact but for the error of
-the solver, in the d (n - 1) free directions of places with the mean zero: in nats, in the units of
-the places.
+``point_counts`` has p(codes), ``cloud_flow`` p(places) and its sampler,
+``conjoin.nets.equivariant`` the networks. What is told is any record. A block of codes (1, N, N)
+that have no order is a graph (``conjoin.nets.molecular_graph``): it says which codes there are,
+which points are bound, and so what distances to expect, which the network learns too and the flow
+is told. Where nothing is known of the graph, the same network draws clouds from noise. log p is
+exact but for the error of the solver, in the d (n - 1) free directions of places with the mean
+zero: in nats, in the units of the places.
 
 Shape letters: B rows, N capacity, F features of a point, D dimensions, K codes.
 
@@ -45,7 +45,6 @@ from conjoin.core import (
     seeded,
     stream,
 )
-from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.families.diffusion.cloud_flow import (
     LEAK,
@@ -105,6 +104,9 @@ class PointsFlow(Config):
         Noises that each cloud of a step is seen with.
     recycles
         Whether the network sees its own first answer and answers again: twice the time.
+    details
+        Differences of a distance from the expected one that the network tells apart; a standard
+        deviation of a coordinate is 1.5.
     withheld
         Share of the rows of a step that are not told a block of their context.
     distance_weight
@@ -136,6 +138,7 @@ class PointsFlow(Config):
     solver: int = 12
     repeats: int = 2
     recycles: bool = False
+    details: tuple[float, ...] = (0.05, 0.2)
     withheld: float = 0.1
     distance_weight: float = 0.1
     steps: int | None = None
@@ -241,7 +244,7 @@ class PointsFlowDensity(Density):
         more: dict[str, Any] = (
             {"dimensions": len(self.numbers)}
             if config.body == "plain"
-            else {"recycles": config.recycles}
+            else {"recycles": config.recycles, "details": tuple(config.details)}
         )
         net: CloudNet = BODIES[config.body](
             joint + 3,
