@@ -114,6 +114,11 @@ SETTINGS = {
     "forest": {"trees": 6, "groups": 8},
     "sequence": SMALL_STRINGS,
     "text_mixture": SMALL_STRINGS,
+    # so smooth that a grid of the tiny spaces sees it all
+    "points_flow": {
+        **{"width": 8, "pair_width": 4, "heads": 2, "layers": (1, 2), "solver": 8},
+        **{"details": (0.5,), "blur": 0.05, "rate": 1e-2, "precision": "float32"},
+    },
     # pictures and strings learn at one rate, that of the pictures
     "multimodal": {
         "columns": "mixture",
@@ -143,6 +148,7 @@ QUICK_OF_BLOCKS = {
     "points": None,
     "points with numbers": None,
     "centred points": None,
+    "centred points given class": {"normalisation", "samples", "contexts", "null_context"},
     "columns and strings": set(CHECKS) - {"conditionals"},
     "number and strings": {"normalisation", "samples", "status", "batches", "extremes"},
 }

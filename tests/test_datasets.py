@@ -204,3 +204,36 @@ def test_molecules_are_read_by_name(tmp_path, monkeypatch):
         datasets.load_molecules("gold")
     with pytest.raises(ValueError, match="'lipo' are not here"):
         datasets.load_molecules("lipo")
+
+
+def test_qm9_names_what_it_leaves_out(tmp_path, monkeypatch):
+    """Of water, and of a string of methane beside the coordinates of water, the second is left out;
+    a file of another hash is refused."""
+    (tmp_path / "molecules").mkdir()
+    path = tmp_path / "molecules" / "qm9_3d_mini.npz"
+    xyz = [[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]]
+    np.savez(
+        path,
+        n_atoms=np.array([3, 3]),
+        z=np.array([8, 1, 1] * 2),
+        xyz=np.array(xyz * 2),
+        smiles=np.array(["O", "C"]),
+        index=np.array([3, 7]),
+        props_int=np.array([[12, 34]]),
+        props_decimals=np.array([1]),
+        prop_names=np.array(["HOMO_LUMO_gap_au"]),
+    )
+    readme = path.with_name("README.md")
+    readme.write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setenv("CONJOIN_DATA", str(tmp_path))
+    found = datasets.qm9()
+    assert found.left_out == {7: "C"}
+    assert "1 of 2 molecules of QM9 are left out" in found.told
+    assert "7 (C)" in found.told
+    assert found.properties["gap"].tolist() == [1.2]
+    assert found.molecules[0].smiles == "O"
+    readme.write_text("another")
+    with pytest.raises(ValueError, match="another sha256"):
+        datasets.qm9()
+    with pytest.raises(ValueError, match=r"qm9_3d\.npz"):
+        datasets.qm9(full=True)

@@ -232,6 +232,11 @@ OF_BLOCKS = {
     "ngram": ({}, "strings", CLASS),
     "text_mixture": ({"width": 8, "blocks": 1}, "strings", CLASS),
     "point_cloud": ({}, "points with numbers", RECORD),
+    "points_flow": (
+        {"width": 8, "pair_width": 4, "heads": 2, "layers": (1, 2), "precision": "float32"},
+        "centred points",
+        RECORD,
+    ),
     "chain": ({"columns": "mixture", "draws": 4}, "number and strings", RECORD),
 }
 

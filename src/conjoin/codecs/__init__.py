@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from conjoin.codecs.image.codec import ImageCodec
     from conjoin.codecs.image.files import read_images
     from conjoin.codecs.kinds import KINDS, codec_for, codec_from_json, kind_of
+    from conjoin.codecs.molecule.graph import Molecule
+    from conjoin.codecs.molecule.reading import read_molecules
     from conjoin.codecs.table import (
         Column,
         Limits,
@@ -24,6 +26,7 @@ __all__ = [
     "Column",
     "ImageCodec",
     "Limits",
+    "Molecule",
     "Schema",
     "TableCodec",
     "as_frame",
@@ -32,12 +35,15 @@ __all__ = [
     "inspect",
     "kind_of",
     "read_images",
+    "read_molecules",
     "read_table",
 ]
 
 _HOME = {name: "conjoin.codecs.table" for name in __all__} | {
     "ImageCodec": "conjoin.codecs.image.codec",
     "read_images": "conjoin.codecs.image.files",
+    "Molecule": "conjoin.codecs.molecule.graph",
+    "read_molecules": "conjoin.codecs.molecule.reading",
     **dict.fromkeys(("KINDS", "codec_for", "codec_from_json", "kind_of"), "conjoin.codecs.kinds"),
 }
 

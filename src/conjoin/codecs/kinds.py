@@ -14,6 +14,7 @@ __all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_c
 
 # Asked in this order; the table takes what is left.
 KINDS: dict[str, str] = {
+    "molecule": "conjoin.codecs.molecule.codec:MoleculeCodec",
     "image": "conjoin.codecs.image.codec:ImageCodec",
     "smiles": "conjoin.codecs.smiles.codec:SmilesCodec",
     "text": "conjoin.codecs.text:TextCodec",
@@ -36,7 +37,10 @@ def _class_at(home: str) -> Any:
 
 
 def _opened(raw: Any, types: Any) -> tuple[Any, Path]:
-    """The table in a file, and the folder of the file: it is read once, whichever kind it is."""
+    """The table in a file, and the folder of the file: it is read once, whichever kind it is. A
+    file that only one kind reads is left to it."""
+    if isinstance(raw, str | Path) and any(kind.opens(raw) for kind in kinds()):
+        return raw, Path(raw).parent
     if isinstance(raw, str | Path):
         return frame_in(raw, named_categories(types)), Path(raw).parent
     return plain_frame(raw), Path()

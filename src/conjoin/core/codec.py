@@ -193,6 +193,11 @@ class Codec(abc.ABC):
         Raises ValueError in one sentence for data that can't be modelled."""
 
     @classmethod
+    def opens(cls, path: Any) -> bool:
+        """Whether the file at ``path`` is one that only this kind reads."""
+        return False
+
+    @classmethod
     def columns_in(cls, raw: Any, types: Any = None, missing: Any = ()) -> list[Any]:
         """Columns of the table ``raw`` that are no plain cells but data of this kind."""
         return []
@@ -472,6 +477,11 @@ class Codec(abc.ABC):
     def oddest(self, rows: Rows, encoded: Encoded, nats: Tensor) -> list[str]:
         """What of each row is most surprising, in words; nothing where that can't be said.
         ``nats`` (B, N + 1): of its tokens and its end, given what stands before them."""
+        return [""] * encoded.event.rows
+
+    def oddest_pairs(self, rows: Rows, encoded: Encoded, pairs: Tensor) -> list[str]:
+        """Which points of each row are the most surprising, in words. ``pairs`` (B, N, N, 3): of
+        each pair the distance, what is expected, and by how many deviations it is off."""
         return [""] * encoded.event.rows
 
     # ------------------------------------------------------------------ saving

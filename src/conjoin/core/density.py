@@ -382,6 +382,11 @@ class Density(nn.Module, abc.ABC):
         density, its event, and what it is told. None where no string stands there."""
         return None
 
+    def pairs_of_points(self, event: Any) -> Tensor | None:
+        """(B, N, N, 3) of points: of each pair their distance, the distance that is expected, and
+        by how many deviations it is off; None where nothing says so."""
+        return None
+
     def go_on_from(self, other: "Density") -> bool:
         """Begin with what another density of this kind, beside other columns or none, has learned
         of the blocks; whether that can be. ValueError for one of another size."""

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from conjoin.datasets.concepts import concept_of
     from conjoin.datasets.images import load_images
     from conjoin.datasets.molecules import load_molecules
+    from conjoin.datasets.quantum_chemistry import qm9
     from conjoin.datasets.scenes import draw_scenes, judge_scene, scene_of
     from conjoin.datasets.tables import Dataset, load, load_binary, names
     from conjoin.datasets.text import load_texts
@@ -25,6 +26,7 @@ __all__ = [
     "load_molecules",
     "load_texts",
     "names",
+    "qm9",
     "scene_of",
     "toy",
 ]
@@ -38,6 +40,7 @@ _HOMES = {
     "load_images": "images",
     "load_molecules": "molecules",
     "load_texts": "text",
+    "qm9": "quantum_chemistry",
     "TOYS": "toys",
     "toy": "toys",
 }

@@ -330,6 +330,21 @@ FAMILIES: dict[str, Family] = {
         "clouds of points, each for itself; exact, whatever their order or place; a baseline",
         layouts=("points",),
     ),
+    "molecules": Family(
+        "conjoin.families.molecules:Molecules",
+        "diffusion",
+        "molecules in space: a string, then the places of the atoms given the graph that it "
+        "writes; conformers, parts, and what is strange about a geometry",
+        layouts=(),  # blocks of atoms with their bonds, which no layout tells from other points
+    ),
+    "points_flow": Family(
+        "conjoin.families.diffusion.points:PointsFlow",
+        "diffusion",
+        "clouds of points in a few steps, whichever way they are turned, given a graph, columns, "
+        "or nothing: molecules in space; exact but for the solver",
+        ("cloud_flow", "equivariant_flow"),
+        layouts=("points",),
+    ),
     "absorbing_diffusion": Family(
         "conjoin.families.diffusion.absorbing:AbsorbingDiffusion",
         "diffusion",
@@ -432,7 +447,7 @@ def suited(config: Any, space: Any) -> Any:
                 f"{space.layout!r}: leave family out, or take "
                 f"{name_of(for_layout(space.layout))!r}."
             )
-        return for_layout(space.layout)
+        return for_layout(space.layout).suited(space)
     if space.blocks and not config.density.takes_blocks:
         config = config.beside_blocks()
         settings = config.get_params()

@@ -26,7 +26,7 @@ Shape letters: B rows, S ways to fill in a row, K candidates.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -70,11 +70,18 @@ class Chain(Config):
         (block, config) of other blocks; without one, the family of the block's layout.
     draws
         Ways in which an open number, picture or string is filled in.
+    told
+        (block, names of the blocks that it is told); a block that is not named is told all before
+        it. Given these it is independent of the others.
     """
 
     columns: Any = "circuit"
     others: tuple[tuple[str, Any], ...] = ()
     draws: int = 256
+    told: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    implied: ClassVar[dict[str, Any]] = {"told": ()}
+    unwritten: ClassVar[dict[str, Any]] = {"told": ()}
 
     def of(self, block: Block) -> Config:
         """The config of a block that is no vector."""
@@ -105,11 +112,17 @@ class ChainDensity(Density):
     ) -> None:
         super().__init__(space, config, structure, context_space)
         self.groups = _groups(space)
-        self.told = [space.names[: space.names.index(group[0])] for group in self.groups]
+        self.told = [self._told(space, group[0]) for group in self.groups]
         self.factors = nn.ModuleList()
         # of a chain that was built before: what its factors learned that is no weight
         kept = list(enumerate(self.structure.get("factors", ())))
         self.with_factors([self._empty(place, structure) for place, structure in kept])
+
+    def _told(self, space: RecordSpace, name: str) -> list[str]:
+        """The blocks before a block that it is told, in their order."""
+        before = space.names[: space.names.index(name)]
+        asked = dict(self.config.told).get(name)
+        return [each for each in before if asked is None or each in asked]
 
     def with_factors(self, factors: Sequence[Density]) -> Self:
         """The chain of these densities, one for each group of blocks."""

@@ -614,7 +614,7 @@ class Model:
         """(B,) the statistic of familiarity: larger is more familiar. A number outside its column's
         bounds is impossible, and so is a row that breaks a relation between columns."""
         numbers = torch.tensor([not variable.discrete for variable in self.codec.space.variables])
-        impossible = (encoded.unseen & numbers).any(1)
+        impossible = (encoded.unseen & numbers).flatten(1).any(1)
         if encoded.breaks is not None:
             impossible = impossible | encoded.breaks
         event = encoded.event

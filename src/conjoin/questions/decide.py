@@ -7,6 +7,7 @@ neither
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,6 +120,7 @@ def _nearly_empty(model: Model, encoded: Encoded) -> np.ndarray:
     picture and string beside them, else ""."""
     codec = model.codec
     filled = encoded.filled
+    filled = filled.reshape(*filled.shape[:2], math.prod(filled.shape[2:])).any(2)  # of a position
     beside = [filled[:, part].any(1) for part in codec.parts[1:]]
     count = len(codec.columns) - len(beside)
     missing = count - filled[:, :count].sum(1).numpy()

@@ -116,15 +116,19 @@ def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
     out = []
     for start in range(0, len(rows), STRINGS_AT_ONCE):
         part = encoded.take(torch.arange(start, min(start + STRINGS_AT_ONCE, len(rows))))
-        nats = _nats_of_wholes(model, part)
-        odd = (
-            [""] * part.event.rows
-            if nats is None
-            else model.codec.oddest(rows.take(slice(start, start + STRINGS_AT_ONCE)), part, nats)
-        )
+        odd = _odd_parts(model, rows.take(slice(start, start + STRINGS_AT_ONCE)), part)
         whole = [model.codec.unlike(known, each) for each in least[start : start + len(odd)]]
         out += [f"{a}; {words}" if words else a for a, words in zip(whole, odd, strict=True)]
     return out
+
+
+def _odd_parts(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
+    """Which part of each whole is the most surprising; "" where that can't be said."""
+    pairs = model.density_of_x.pairs_of_points(encoded.event)
+    if pairs is not None:
+        return model.codec.oddest_pairs(rows, encoded, pairs)
+    nats = _nats_of_wholes(model, encoded)
+    return [""] * encoded.event.rows if nats is None else model.codec.oddest(rows, encoded, nats)
 
 
 def _nats_of_wholes(model: Model, encoded: Encoded) -> Tensor | None:

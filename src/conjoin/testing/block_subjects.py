@@ -234,4 +234,5 @@ BLOCK_BUILDERS: dict[str, tuple[Builder, str]] = {
     "strings given picture": (_given_picture, "strings"),
     "picture given strings": (_given_strings, "picture"),
     "points given class": (_given_class, "points"),
+    "centred points given class": (_given_class, "centred points"),
 }

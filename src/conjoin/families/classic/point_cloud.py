@@ -11,7 +11,8 @@ among all. In nats.
 
 Shape letters: B rows, N capacity, F features of a point, K classes of the context.
 
->>> from conjoin.core import Block, Variable
+>>> from conjoin.codecs.molecule.codec import symbols_of
+from conjoin.core import Block, Variable
 >>> one = Variable("x", "real")
 >>> space = Block("cloud", "points", (2, 1), (one,), centred=True)
 >>> data = Event(torch.tensor([[[0.0], [2.0]], [[1.0], [5.0]]]))
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from conjoin.core import Block, Capabilities, Config, Density, Event, Record, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.shapes import Float
+from conjoin.families import resolve
 
 __all__ = ["PointCloud", "PointCloudDensity"]
 
@@ -45,6 +47,10 @@ class PointCloud(Config):
     """
 
     smoothing: float = 1.0
+
+    def suited(self, space: Any) -> Config:
+        """Atoms with their bonds have a family of their own."""
+        return resolve("molecules") if symbols_of(space) else self  # type: ignore[no-any-return]
 
 
 class PointCloudDensity(Density):

@@ -1,0 +1,137 @@
+"""Facts of the elements: symbols, valences, and lengths of bonds.
+
+Lengths are in picometres: those of single, double and triple bonds, and the margins within which a
+distance counts as one, by which E. Hoogeboom et al. (2022), Equivariant diffusion for molecule
+generation in 3D, appendix E, judge molecules.
+"""
+
+import numpy as np
+
+__all__ = [
+    "AROMATIC",
+    "ATOMIC_NUMBER",
+    "ORDERS",
+    "SYMBOLS",
+    "VALENCES",
+    "lengths_of",
+    "symbol_of",
+]
+
+SYMBOLS = [
+    "H",
+    "He",
+    "Li",
+    "Be",
+    "B",
+    "C",
+    "N",
+    "O",
+    "F",
+    "Ne",
+    "Na",
+    "Mg",
+    "Al",
+    "Si",
+    "P",
+    "S",
+    "Cl",
+    "Ar",
+    "K",
+    "Ca",
+    "Sc",
+    "Ti",
+    "V",
+    "Cr",
+    "Mn",
+    "Fe",
+    "Co",
+    "Ni",
+    "Cu",
+    "Zn",
+    "Ga",
+    "Ge",
+    "As",
+    "Se",
+    "Br",
+    "Kr",
+    "Rb",
+    "Sr",
+    "Y",
+    "Zr",
+    "Nb",
+    "Mo",
+    "Tc",
+    "Ru",
+    "Rh",
+    "Pd",
+    "Ag",
+    "Cd",
+    "In",
+    "Sn",
+    "Sb",
+    "Te",
+    "I",
+    "Xe",
+]
+ATOMIC_NUMBER = {symbol: number for number, symbol in enumerate(SYMBOLS, 1)}
+AROMATIC = 4  # the code of a bond; 1, 2 and 3 are its order, 0 is none
+ORDERS = (0.0, 1.0, 2.0, 3.0, 1.5)  # by the code of a bond
+# of a neutral atom, the least first
+VALENCES: dict[int, tuple[int, ...]] = {
+    1: (1,),
+    5: (3,),
+    6: (4,),
+    7: (3, 5),
+    8: (2,),
+    9: (1,),
+    14: (4,),
+    15: (3, 5),
+    16: (2, 4, 6),
+    17: (1,),
+    35: (1,),
+    53: (1,),
+}
+MARGINS = (10.0, 5.0, 3.0)  # of single, double and triple bonds
+_SINGLE = (
+    "HH 74 HC 109 HN 101 HO 96 HF 92 HB 119 HSi 148 HP 144 HS 134 HCl 127 HBr 141 HI 161 CC 154 "
+    "CN 147 CO 143 CF 135 CSi 185 CP 184 CS 182 CCl 177 CBr 194 CI 214 NN 145 NO 140 NF 136 NCl "
+    "175 NBr 214 NS 168 NI 222 NP 177 OO 148 OF 142 OBr 172 OS 151 OP 163 OSi 163 OCl 164 OI 194 "
+    "FF 142 FS 158 FSi 160 FCl 166 FBr 178 FP 156 FI 187 SS 204 SCl 207 SBr 225 SSi 200 SP 210 "
+    "SI 234 BrBr 228 BrCl 214 BrSi 215 BrP 222 PP 221 PCl 203 ClCl 199 ClSi 202 SiSi 233 ISi 243 "
+    "II 266 BCl 175"
+)
+_DOUBLE = "CC 134 CN 129 CO 120 CS 160 NN 125 NO 121 OO 121 OP 150 PS 186"
+_TRIPLE = "CC 120 CN 116 CO 113 NN 110"
+
+
+def symbol_of(number: int) -> str:
+    """The symbol of an atomic number."""
+    return SYMBOLS[number - 1] if 0 < number <= len(SYMBOLS) else f"element {number}"
+
+
+def _pair(letters: str) -> tuple[int, int]:
+    """Two symbols without a space between them."""
+    cut = next(
+        place
+        for place in (1, 2)
+        if letters[:place] in ATOMIC_NUMBER and letters[place:] in ATOMIC_NUMBER
+    )
+    return ATOMIC_NUMBER[letters[:cut]], ATOMIC_NUMBER[letters[cut:]]
+
+
+def _table(words: str) -> np.ndarray:
+    table = np.full((len(SYMBOLS) + 1, len(SYMBOLS) + 1), -np.inf)
+    parts = words.split()
+    for letters, length in zip(parts[::2], parts[1::2], strict=True):
+        one, two = _pair(letters)
+        table[one, two] = table[two, one] = float(length)
+    return table
+
+
+_LENGTHS = tuple(_table(words) for words in (_SINGLE, _DOUBLE, _TRIPLE))
+
+
+def lengths_of(order: int) -> np.ndarray:
+    """(Z, Z) the greatest distance, in Angstrom, at which two elements have a bond of this order;
+    minus infinity where they have none."""
+    return (_LENGTHS[order - 1] + MARGINS[order - 1]) / 100

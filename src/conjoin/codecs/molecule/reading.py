@@ -1,0 +1,205 @@
+"""Whatever holds molecules in space, as checked molecules: each whole, neutral, in one piece, with
+its hydrogens."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conjoin.codecs.molecule.elements import symbol_of
+from conjoin.codecs.molecule.faults import fault_of
+from conjoin.codecs.molecule.files import READERS, Numbered, read_file
+from conjoin.codecs.molecule.graph import Molecule
+from conjoin.codecs.molecule.objects import is_molecule, of_objects
+from conjoin.codecs.molecule.strings import parse_smiles
+
+__all__ = ["HYDROGENS", "claims", "order_of_string", "read_molecules", "with_string"]
+
+HYDROGENS = ("given", "add")
+BROKEN = ("refuse", "skip")
+SHOWN = 5  # molecules that a message names
+
+
+def claims(raw: Any) -> bool:
+    """Whether it is molecules in space: a file of them, or a list of rdkit's, ASE's or our own."""
+    if isinstance(raw, str | Path):
+        path = Path(raw)
+        return path.suffix.lower() in READERS and (path.suffix != ".npz" or _has_atoms(path))
+    if not isinstance(raw, list | tuple) or not raw:
+        return False
+    return all(one is None or is_molecule(one) for one in raw) and any(map(is_molecule, raw))
+
+
+def _has_atoms(path: Path) -> bool:
+    """Whether an .npz holds molecules, not pictures."""
+    if not path.is_file():
+        return False
+    with np.load(path, allow_pickle=False) as data:
+        return {"n_atoms", "z"} <= set(data.files)
+
+
+def read_molecules(
+    raw: Any, hydrogens: str = "given", broken: str = "refuse"
+) -> tuple[list[Molecule], list[str]]:
+    """Checked molecules, and what the user should be told of how they were read.
+
+    Parameters
+    ----------
+    raw
+        A file (.xyz, .sdf, .mol, .npz), or a list of ``Molecule``, rdkit's Mol or ASE's Atoms.
+    hydrogens
+        "given": every molecule has its hydrogens, or it is an error; "add": rdkit places those that
+        are missing.
+    broken
+        "refuse": a molecule that can't be modelled is an error; "skip": it is left out, and told.
+
+    Returns
+    -------
+    tuple
+        Molecules in Angstrom, and sentences.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, for a file or a molecule that can't be read.
+    """
+    for name, value, choices in (("hydrogens", hydrogens, HYDROGENS), ("broken", broken, BROKEN)):
+        if value not in choices:
+            raise ValueError(
+                f"{name}={value!r} is unknown; choose from {', '.join(map(repr, choices))}."
+            )
+    found = []
+    placed = []
+    differs = []
+    skipped = []
+    for where, molecule in _numbered(raw):
+        told = molecule.smiles
+        molecule = with_string(molecule)
+        if hydrogens == "add":
+            before = len(molecule)
+            molecule = _with_hydrogens(molecule, where)
+            placed.append(len(molecule) - before)
+        fault = fault_of(molecule)
+        if fault and broken == "refuse":
+            raise ValueError(f"{where} {fault}")
+        if fault:
+            skipped.append(f"{where} {fault.rstrip('.')}")
+            continue
+        if told and not molecule.smiles:
+            differs.append(f"{where} ({told})")
+        found.append(molecule)
+    if not found:
+        raise ValueError(f"No molecule can be modelled: {'; '.join(skipped[:SHOWN])}.")
+    return found, [*_told_placed(placed), *_told_differs(differs), *_told_skipped(skipped)]
+
+
+def _told_skipped(skipped: list[str]) -> list[str]:
+    if not skipped:
+        return []
+    more = f"; and {len(skipped) - SHOWN:,} more" if len(skipped) > SHOWN else ""
+    return [f"{len(skipped):,} molecules are left out: {'; '.join(skipped[:SHOWN])}{more}."]
+
+
+def _numbered(raw: Any) -> Iterator[Numbered]:
+    return read_file(raw) if isinstance(raw, str | Path) else of_objects(raw)
+
+
+def _told_placed(placed: list[int]) -> list[str]:
+    count = sum(number > 0 for number in placed)
+    if not count:
+        return []
+    return [
+        f"rdkit placed {sum(placed):,} hydrogens in {count:,} of {len(placed):,} molecules, by "
+        "rules, not by quantum chemistry: bonds to hydrogen are rdkit's there."
+    ]
+
+
+def _told_differs(differs: list[str]) -> list[str]:
+    if not differs:
+        return []
+    more = f" and {len(differs) - SHOWN:,} more" if len(differs) > SHOWN else ""
+    return [
+        f"Of {len(differs):,} molecules the SMILES and the coordinates disagree; their bonds are "
+        f"those of the distances: {', '.join(differs[:SHOWN])}{more}."
+    ]
+
+
+def order_of_string(numbers: np.ndarray, near: np.ndarray, graph: Molecule) -> np.ndarray | None:
+    """(N,) the order in which atoms of such ``numbers``, of which ``near`` (N, N) are bound, are
+    those of a graph: as they are, or with the hydrogens in the order of the atoms that they are
+    bound to. None where neither is, whatever the orders of the bonds."""
+    if len(graph) != len(numbers):
+        return None
+    bound = graph.bonds > 0
+    for order in (np.arange(len(numbers)), _hydrogens_last(numbers, near)):
+        same = bool((numbers[order] == graph.numbers).all())
+        if same and bool((near[np.ix_(order, order)] == bound).all()):
+            return order
+    return None
+
+
+def _hydrogens_last(numbers: np.ndarray, near: np.ndarray) -> np.ndarray:
+    heavy = np.flatnonzero(numbers != 1)
+    hydrogens = np.flatnonzero(numbers == 1)
+    owner = near[np.ix_(hydrogens, heavy)].argmax(1) if len(heavy) else hydrogens
+    return np.concatenate([heavy, hydrogens[np.argsort(owner, kind="stable")]])
+
+
+def with_string(molecule: Molecule) -> Molecule:
+    """The molecule with the orders of bonds and the charges of its SMILES, where it has one that
+    agrees with its coordinates; else without the SMILES."""
+    if not molecule.smiles:
+        return molecule
+    plain = dataclasses.replace(molecule, smiles="")
+    try:
+        graph = parse_smiles(molecule.smiles)
+    except ValueError:
+        return plain
+    order = order_of_string(molecule.numbers, molecule.bonds > 0, graph)
+    if order is None:
+        return plain
+    return dataclasses.replace(
+        plain.taken(order),
+        bonds=graph.bonds,
+        charges=graph.charges,
+        smiles=molecule.smiles,
+        measured=False,
+    )
+
+
+def _with_hydrogens(molecule: Molecule, where: str) -> Molecule:
+    """Missing hydrogens placed by rdkit, behind the other atoms."""
+    try:
+        from rdkit import Chem
+        from rdkit.Geometry import Point3D
+    except ImportError:
+        raise ValueError(
+            "hydrogens='add' needs rdkit, which is not installed: pip install 'conjoin[mol]'."
+        ) from None
+    assert molecule.xyz is not None
+    types = Chem.BondType
+    kinds = (None, types.SINGLE, types.DOUBLE, types.TRIPLE, types.AROMATIC)
+    draft = Chem.RWMol()
+    for number, charge in zip(molecule.numbers.tolist(), molecule.charges.tolist(), strict=True):
+        atom = Chem.Atom(symbol_of(number))
+        atom.SetFormalCharge(charge)
+        draft.AddAtom(atom)
+    for one, two in np.argwhere(np.triu(molecule.bonds)).tolist():
+        draft.AddBond(one, two, kinds[int(molecule.bonds[one, two])])
+    place = Chem.Conformer(len(molecule))
+    for atom, point in enumerate(molecule.xyz.tolist()):
+        place.SetAtomPosition(atom, Point3D(*point))
+    draft.AddConformer(place)
+    try:
+        Chem.SanitizeMol(draft)
+    except ValueError as error:
+        raise ValueError(f"{where} can't be given hydrogens: rdkit says: {error}") from None
+    whole = Chem.AddHs(draft.GetMol(), addCoords=True)
+    _, grown = next(of_objects([whole]))
+    kept = dataclasses.replace(grown, name=molecule.name, properties=molecule.properties)
+    # rdkit's aromatic flags are its own opinion: bonds stay as they were given
+    size = len(molecule)
+    kept.bonds[:size, :size] = molecule.bonds
+    return kept

@@ -1,0 +1,243 @@
+r"""The flow of a cloud's shape: where points lie about their mean, given what is told of them.
+
+    x_s = t x_1 + s x_0,      t = (1 - s) / (1 - b),    x_0 ~ N(0, M^-1),    s from 1 to b
+    loss = E || D(x_s; s) - x_1 ||_W^2 / s^2
+    dx / d ln s = x - D(x; s) / (1 - b)
+    log p(x_b) = log N(x_1; 0, M^-1) + int_{ln b}^0 (d (n - 1) - tr dD/dx / (1 - b)) d ln s
+
+Y. Lipman et al. (2023), Flow matching for generative modeling, in the parametrisation by its
+endpoint D; b is the width of the blur at the data. Clouds have the mean zero, so densities are
+those of d (n - 1) free directions. The precision of the noise is that of springs along the bonds, M
+= k L + e C with the Laplacian L of the graph and the projector C to mean zero (B. Jing et al.
+(2023), EigenFold, section 3.1), or e C where there is no graph. Data are turned, or mirrored, onto
+their noise (L. Klein, A. Kraemer and F. Noe (2023), Equivariant flow matching): paths are shorter,
+and the marginals the same, for noise looks alike in all directions. The norm W weighs differences
+of near points: any such norm is least at the conditional mean. The sampler extrapolates D along
+the log of t / s in the steps of C. Lu et al. (2022), DPM-Solver++, equation 17. In nats.
+
+Shape letters: B clouds, N points, D dimensions, K steps.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.core.constants import LOG_2PI
+from conjoin.core.shapes import Float
+from conjoin.nets.equivariant import CloudNet, Told
+
+__all__ = ["CloudFlow", "Springs", "levels_of_noise"]
+
+LEVEL_POWER = 3  # steps are even in this root of the share of noise
+LEAK = 0.07  # of the spring to the mean, beside those along bonds
+# weights of differences of points in the loss: by the bonds between them, then of all farther ones
+PATH_WEIGHTS = (0.0, 1.0, 0.5, 0.15, 0.05, 0.02, 0.02)
+LOG_DEVIATIONS = (-6.0, 2.0)  # of an expected distance, at least and at most
+DIRECTIONS_AT_ONCE = 16  # in which a Jacobian is asked
+
+
+def levels_of_noise(steps: int, blur: float) -> list[float]:
+    """K + 1 shares of noise from 1 down to ``blur``."""
+    least = blur ** (1 / LEVEL_POWER)
+    return [(1 + step / steps * (least - 1)) ** LEVEL_POWER for step in range(steps + 1)]
+
+
+def _centred(x: Tensor, present: Tensor) -> Tensor:
+    there = present[..., None].to(x.dtype)
+    mean = (x * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
+    return (x - mean) * there
+
+
+@dataclass(frozen=True)
+class Springs:
+    """The noise of each cloud: ``root`` (B, N, N) lower triangular, R R^T = M plus the projector to
+    the mean, and the identity where there is no point."""
+
+    root: Tensor
+    present: Tensor
+
+    @classmethod
+    def of(cls, laplacian: Tensor, stiffness: Tensor, anchor: Tensor, present: Tensor) -> "Springs":
+        """M = ``stiffness`` (B,) times the Laplacian, plus ``anchor`` (B,) times C."""
+        there = present.to(laplacian.dtype)
+        count = there.sum(1).clamp_min(1)
+        matrix = stiffness[:, None, None] * laplacian + torch.diag_embed(anchor[:, None] * there)
+        mean = ((1 - anchor) / count)[:, None, None] * there[:, :, None] * there[:, None]
+        return cls(torch.linalg.cholesky(matrix + mean + torch.diag_embed(1 - there)), present)
+
+    def repeat(self, times: int) -> "Springs":
+        """Each cloud so many times, one copy of all after the other."""
+        return Springs(self.root.repeat(times, 1, 1), self.present.repeat(times, 1))
+
+    def draw(self, noise: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Noise of these springs from independent standard normal numbers."""
+        loose = torch.linalg.solve_triangular(self.root.mT, noise.to(self.root), upper=True)
+        return _centred(loose, self.present)
+
+    def log_prob(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, " B"]:
+        """In the free directions; nats."""
+        dimensions = x.shape[2]
+        free = dimensions * (self.present.sum(1) - 1).clamp_min(0)
+        energy = (self.root.mT @ x).square().sum((1, 2))
+        volume = dimensions * self.root.diagonal(dim1=1, dim2=2).log().sum(1)
+        return volume - 0.5 * energy - 0.5 * LOG_2PI * free
+
+
+def turned(x: Float[Tensor, "B N D"], onto: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    """The clouds turned, and mirrored where that is nearer, onto others (W. Kabsch (1976))."""
+    left, _, right = torch.linalg.svd(x.mT @ onto)
+    return x @ (left @ right)
+
+
+class CloudFlow(nn.Module):
+    """p(shape | told) by a network; ``blur`` is the share of noise that is left at the data."""
+
+    def __init__(self, net: CloudNet, blur: float, steps: int, solver: int) -> None:
+        super().__init__()
+        self.net = net
+        self.blur = blur
+        self.steps = steps
+        self.solver = solver
+
+    # ------------------------------------------------------------------ learning
+
+    def losses(
+        self,
+        x: Float[Tensor, "B N D"],
+        told: Told,
+        springs: Springs,
+        weight: Float[Tensor, "B N N"],
+        repeats: int,
+        align: bool,
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, " B"]:
+        """The squared error of the endpoint in the norm of ``weight``, each cloud with several
+        noises."""
+        rows = len(x) * repeats
+        noise = torch.randn(rows, *x.shape[1:], generator=generator, dtype=torch.float64)
+        start = springs.repeat(repeats).draw(noise)
+        end = x.repeat(repeats, 1, 1)
+        end = turned(end, start) if align else end
+        even = torch.arange(rows) + torch.rand(rows, generator=generator)
+        place = even[torch.randperm(rows, generator=generator)] / rows
+        least = self.blur ** (1 / LEVEL_POWER)
+        share = ((1 + place * (least - 1)) ** LEVEL_POWER).to(x)
+        clean = (1 - share) / (1 - self.blur)
+        at = clean[:, None, None] * end + share[:, None, None] * start
+        off = (self.net.compute(at, share, told.repeat(repeats)) - end) / share[:, None, None]
+        norm = torch.diag_embed(weight.sum(2)) - weight
+        count = told.present.sum(1).clamp_min(1).repeat(repeats)
+        error = (off * (norm.repeat(repeats, 1, 1) @ off)).sum((1, 2)) / count
+        return error.unflatten(0, (repeats, -1)).mean(0)
+
+    # ------------------------------------------------------------------ drawing
+
+    def draw(
+        self,
+        told: Told,
+        springs: Springs,
+        noise: Float[Tensor, "B N D"],
+        first: float = 1.0,
+        kept: tuple[Tensor, Tensor] | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """Clouds from standard normal numbers. ``kept``: which points (B, N) stay, and clouds
+        (B, N, D) in which they have their places; ``first``: the share of noise with which these
+        begin."""
+        net = self.net
+        pairs = net.pairs_of(told)
+        start = springs.draw(noise)
+        levels = [first * level for level in levels_of_noise(self.steps, self.blur / first)]
+        x = start if kept is None else self._mixed(kept[1], start, first)
+        before: tuple[float, Tensor] | None = None
+        for level, then in pairwise(levels):
+            if kept is not None:
+                x = _kept(x, self._mixed(kept[1], start, level), *kept, told.present)
+            found = net.compute(x, x.new_full((len(x),), level), told, pairs)
+            ahead = found if before is None else found + before[0] * (found - before[1])
+            own = (x - (1 - level) / (1 - self.blur) * ahead) / level
+            x = (1 - then) / (1 - self.blur) * ahead + then * own
+            before = (self._lead(level, then, levels), found)
+        return x if kept is None else torch.where(kept[0][..., None], kept[1], x)
+
+    def _mixed(self, x: Tensor, noise: Tensor, level: float) -> Tensor:
+        return (1 - level) / (1 - self.blur) * x + level * noise
+
+    def _lead(self, level: float, then: float, levels: list[float]) -> float:
+        """By how much of its last change the endpoint is moved in the step that begins at
+        ``then``: half the ratio of the steps, in the log of t / s."""
+        place = levels.index(then)
+        if place + 1 >= len(levels) or level >= 1.0:
+            return 0.0
+        now = _log_ratio(levels[place + 1], self.blur) - _log_ratio(then, self.blur)
+        last = _log_ratio(then, self.blur) - _log_ratio(level, self.blur)
+        return 0.5 * now / last
+
+    # ------------------------------------------------------------------ log p
+
+    def log_prob(
+        self, x: Float[Tensor, "B N D"], told: Told, springs: Springs
+    ) -> Float[Tensor, " B"]:
+        """log p of shapes with the mean zero, by the classical Runge-Kutta method with the exact
+        trace; nats in the free directions."""
+        pairs = self.net.pairs_of(told)
+        least = self.blur ** (1 / LEVEL_POWER)
+        width = (1 - least) / self.solver
+        change = x.new_zeros(len(x))
+
+        def slope(root: float, at: Tensor) -> tuple[Tensor, Tensor]:
+            found, trace = self._traced(at, root**LEVEL_POWER, told, pairs)
+            rate = LEVEL_POWER / root  # d ln s = power du / u
+            free = x.shape[2] * (told.present.sum(1) - 1).clamp_min(0)
+            return rate * (at - found / (1 - self.blur)), rate * (free - trace / (1 - self.blur))
+
+        for step in range(self.solver):
+            root = least + step * width
+            one = slope(root, x)
+            two = slope(root + width / 2, x + width / 2 * one[0])
+            three = slope(root + width / 2, x + width / 2 * two[0])
+            four = slope(root + width, x + width * three[0])
+            x = x + width / 6 * (one[0] + 2 * two[0] + 2 * three[0] + four[0])
+            change = change + width / 6 * (one[1] + 2 * two[1] + 2 * three[1] + four[1])
+        return springs.log_prob(_centred(x, told.present)) + change
+
+    def _traced(
+        self, x: Tensor, level: float, told: Told, pairs: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """D, and the trace (B,) of its Jacobian in the free directions."""
+        noise = x.new_full((len(x),), level)
+        size = x.shape[1] * x.shape[2]
+        every = torch.eye(size, dtype=x.dtype).unflatten(1, x.shape[1:])[:, None]
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            found = self.net.compute(at, noise, told, pairs)
+            trace = x.new_zeros(len(x))
+            for some in every.split(DIRECTIONS_AT_ONCE):
+                along = some.expand(-1, *x.shape)
+                rows = torch.autograd.grad(
+                    found, at, along, retain_graph=True, is_grads_batched=True
+                )[0]
+                trace = trace + (rows * some * told.present[..., None]).sum((0, 2, 3))
+        # a move of the whole cloud moves D alike, and is none of the free directions
+        whole = x.shape[2] * (told.present.sum(1) > 0)
+        return found.detach(), trace - whole
+
+
+def _log_ratio(level: float, blur: float) -> float:
+    return math.log((1 - level) / (1 - blur) / level)
+
+
+def _kept(x: Tensor, wanted: Tensor, which: Tensor, _: Tensor, present: Tensor) -> Tensor:
+    """The points that stay at their places, in the frame in which they are kept."""
+    there = which[..., None].to(x.dtype)
+    count = there.sum(1, keepdim=True).clamp_min(1)
+    shift = ((wanted - x) * there).sum(1, keepdim=True) / count
+    return torch.where(which[..., None], wanted, (x + shift) * present[..., None])
+
+
+def drawing_flow(flow: CloudFlow) -> CloudFlow:
+    """The same flow in float32."""
+    return copy.deepcopy(flow).float()
