@@ -39,15 +39,15 @@ OPTIONS = {
         "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
-        *TELL, *OUT, "--device", "--even", "--given", "--seed", "--tails", "--temperature",
-        "--top-k", "--top-p", "--where", "--y", "-n",
+        *TELL, *OUT, "--device", "--even", "--given", "--mark", "--seed", "--tails",
+        "--temperature", "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [
-        *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mask", "--part", "--seed",
-        "--skip-broken", "--strategy", "--tails", "--y",
+        *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mark", "--mask", "--part",
+        "--seed", "--skip-broken", "--strategy", "--tails", "--y",
     ],
     "counterfactual": [
-        *LIMITS, *TELL, *OUT, "--device", "--keep", "--part", "--seed", "--skip-broken",
+        *LIMITS, *TELL, *OUT, "--device", "--keep", "--mark", "--part", "--seed", "--skip-broken",
         "--to", "-n",
     ],
     "evaluate": [
@@ -55,18 +55,19 @@ OPTIONS = {
         "--target",
     ],
     "design": [
-        *TELL, *OUT, "--device", "--how", "--keep", "--method", "--proposals", "--reference",
-        "--seed", "--want", "-n",
+        *TELL, *OUT, "--device", "--how", "--keep", "--mark", "--method", "--proposals",
+        "--reference", "--seed", "--want", "-n",
     ],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
     "adapt": [*LIMITS, *TELL, *OUT, "--device", "--density", "--max-time", "--part", "--seed"],
     "distil": [*LIMITS, *TELL, *OUT, "--device", "--max-time", "--part", "--seed", "--steps"],
     "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
     "report": [
-        *LIMITS, *OUT, "--device", "--false-alarm", "--max-error", "--part", "--quiet",
+        *LIMITS, *OUT, "--device", "--false-alarm", "--mark", "--max-error", "--part", "--quiet",
         "--show-rows", "--skip-broken", "--target", "-q",
     ],
     "info": ["--json"],
+    "verify": ["--json"],
     "serve": [
         "--capacity", "--chat-template", "--device", "--host", "--key", "--max-rows",
         "--max-waiting", "--name", "--port", "--prompts", "--quiet", "-q",

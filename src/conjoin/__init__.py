@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         compare,
         from_pretrained,
         load,
+        mark,
     )
     from conjoin.families.circuit.latent_tree import Circuit
     from conjoin.families.classic.discriminant import Discriminant
     from conjoin.families.classic.mixture import Mixture
     from conjoin.families.classic.naive_bayes import NaiveBayes
+    from conjoin.marking.verify import verify
     from conjoin.questions.drift.tables import drift
     from conjoin.questions.price import price
     from conjoin.questions.synthetic.canaries import canary_audit
@@ -59,10 +61,12 @@ _HOME = {
     "in_folder": "conjoin.codecs.composite",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
+    "mark": "conjoin.estimators",
     "on_background": "conjoin.codecs.image.colours",
     "price": "conjoin.questions.price",
     "quality": "conjoin.questions.synthetic.quality",
     "read_images": "conjoin.codecs.image.files",
+    "verify": "conjoin.marking.verify",
 }
 
 __all__ = [
@@ -87,10 +91,12 @@ __all__ = [
     "in_folder",
     "inspect",
     "load",
+    "mark",
     "on_background",
     "price",
     "quality",
     "read_images",
+    "verify",
 ]
 
 

@@ -17,6 +17,7 @@ from conjoin.cli.files import (
     say_unfinished,
 )
 from conjoin.cli.kinds import reader_of
+from conjoin.cli.marks import marked
 from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
@@ -529,6 +530,7 @@ def report(
     ] = None,
     max_error: opt.MaxError = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     max_bytes: opt.MaxBytes = None,
@@ -553,7 +555,8 @@ def report(
             "--target, --part and --show-rows are about a table or pictures: name one after the "
             "model."
         )
-    with new_file(out) as partial:
+    told = marked(voice, "report", model, estimator.model_, out, mark, partly=True)
+    with told, new_file(out) as partial:
         estimator.report(
             partial, X, y, show_rows=show_rows, false_alarm=false_alarm, max_error=errors
         )

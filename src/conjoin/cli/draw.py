@@ -16,6 +16,7 @@ from conjoin.cli.files import (
     say_unfinished,
 )
 from conjoin.cli.kinds import reader_of, writer_of
+from conjoin.cli.marks import marked
 from conjoin.cli.output import TABLES, claim, claim_pictures
 from conjoin.cli.voice import Voice, shown
 from conjoin.cli.words import given_of, labels_of, range_of, some_names
@@ -65,6 +66,7 @@ def sample(
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -91,21 +93,23 @@ def sample(
     if y is not None:
         asked["y"] = _wanted_or_range(target, y)
     X, drawn = estimator.sample(n, **asked)
-    if writer is not None:
-        _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
-        return
-    X = _framed(estimator.model_, X)
-    _say_rows(X, where, estimator.model_.codec, out, voice)
-    if drawn is not None:
-        y_column = drawn if out is None else target.write(drawn)
-        X = X.assign(**{str(target.name): y_column})
-    if out is not None and out.endswith(SHEET):
-        _write_sheet(X, out, voice)
-        return
-    table = _placed(X, out)
-    if even and out != "-":
-        voice.note(f"status: {X.attrs['status']}.")
-    answer(table, out, voice, **(X.attrs if where or even else {}))
+    seed = asked["random_state"]
+    with marked(voice, "sample", model, estimator.model_, out, mark, seed):
+        if writer is not None:
+            _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
+            return
+        X = _framed(estimator.model_, X)
+        _say_rows(X, where, estimator.model_.codec, out, voice)
+        if drawn is not None:
+            y_column = drawn if out is None else target.write(drawn)
+            X = X.assign(**{str(target.name): y_column})
+        if out is not None and out.endswith(SHEET):
+            _write_sheet(X, out, voice)
+            return
+        table = _placed(X, out)
+        if even and out != "-":
+            voice.note(f"status: {X.attrs['status']}.")
+        answer(table, out, voice, **(X.attrs if where or even else {}))
 
 
 def _told_seed(out: str | None, voice: Voice) -> int:
@@ -221,6 +225,7 @@ def impute(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -247,16 +252,9 @@ def impute(
         say_unfinished(estimator.model_, voice)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
         pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
-        complete_pictures(
-            estimator,
-            pictures,
-            hidden_part(estimator, hide, mask, voice),
-            draws,
-            seed,
-            wanted,
-            out,
-            voice,
-        )
+        hidden = hidden_part(estimator, hide, mask, voice)
+        with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
+            complete_pictures(estimator, pictures, hidden, draws, seed, wanted, out, voice)
         return
     broken = skip_broken or None
     refuse_for_tables(
@@ -290,7 +288,8 @@ def impute(
         f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
         + _replaced_words(cells)
     )
-    answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+    with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
+        answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
 
 
 def _replaced_words(cells: Any) -> str:
@@ -382,6 +381,7 @@ def counterfactual(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -406,7 +406,8 @@ def counterfactual(
         say_unfinished(estimator.model_, voice)
         wanted = None if to is None else _goal(estimator.model_.target, to)
         pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
-        alter_pictures(estimator, pictures, wanted, seed, out, voice)
+        with marked(voice, "counterfactual", model, estimator.model_, out, mark, seed, partly=True):
+            alter_pictures(estimator, pictures, wanted, seed, out, voice)
         return
     refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     claim(out, force)
@@ -428,7 +429,8 @@ def counterfactual(
     # the label that a file has is that of the row before its changes
     name = str(estimator.model_.target.name)
     table = table.rename(columns={name: f"{name} before"})
-    answer(_placed(table, out), out, voice, screen, ("changed",))
+    with marked(voice, "counterfactual", model, estimator.model_, out, mark, seed, partly=True):
+        answer(_placed(table, out), out, voice, screen, ("changed",))
 
 
 def _wanted_answer(target: Any, to: str | None) -> Any:

@@ -27,6 +27,7 @@ __all__ = [
     "KeepColumns",
     "Levels",
     "Log",
+    "Mark",
     "Mask",
     "MaxBytes",
     "MaxColumns",
@@ -115,6 +116,13 @@ Out = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
+Mark = Annotated[
+    bool,
+    typer.Option(
+        "--mark/--no-mark",
+        help="Mark files as generated: a C2PA manifest in pictures, a mark beside other files.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="The answer as one JSON object on standard output.")
 ]

@@ -12,7 +12,18 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, design, draw, learn, quality, serving, shift
+from conjoin.cli import (
+    ask,
+    catalogue,
+    compare,
+    design,
+    draw,
+    learn,
+    quality,
+    serving,
+    shift,
+    verify,
+)
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
 
@@ -88,6 +99,7 @@ VERBS: dict[str, Verb] = {
             "design my-model --want 'pIC50=7..' --keep c1ccccc1 --reference data.csv",
         ),
     ),
+    "verify": Verb(verify.verify, MAKE, ("verify made.csv", "verify sheet.png --json")),
     "evaluate": Verb(ask.evaluate, ASK, ("evaluate my-model test.csv --max-error .02",)),
     "quality": Verb(
         quality.quality, COMPARE, ("quality train.csv made.csv --holdout test.csv --target kind",)
