@@ -59,6 +59,10 @@ OPTIONS = {
         "--reference", "--seed", "--want", "-n",
     ],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
+    "audit": [
+        *LIMITS, *TELL, *OUT, "--by", "--canaries", "--card", "--device", "--false-alarm",
+        "--holdout", "--max-error", "--seed", "--shadows",
+    ],
     "adapt": [*LIMITS, *TELL, *OUT, "--device", "--density", "--max-time", "--part", "--seed"],
     "distil": [*LIMITS, *TELL, *OUT, "--device", "--max-time", "--part", "--seed", "--steps"],
     "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
@@ -67,10 +71,10 @@ OPTIONS = {
         "--show-rows", "--skip-broken", "--target", "-q",
     ],
     "info": ["--json"],
-    "verify": ["--json"],
+    "verify": ["--json", "--key", "--model"],
     "serve": [
         "--capacity", "--chat-template", "--device", "--host", "--key", "--max-rows",
-        "--max-waiting", "--name", "--port", "--prompts", "--quiet", "-q",
+        "--max-waiting", "--name", "--port", "--prompts", "--quiet", "--watermark", "-q",
     ],
     "chat": [
         "--abstain", "--capacity", "--chat-template", "--device", "--false-alarm",

@@ -11,7 +11,7 @@ import types
 import pytest
 
 from conjoin.util import energy as metering
-from conjoin.util.energy import Energy, Meter
+from conjoin.util.energy import Energy, Meter, Tally
 
 
 def zone(folder, name, label, microjoules, largest=262_143_328_850):
@@ -162,3 +162,54 @@ def test_it_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------------- many pieces of work
+
+
+def test_pieces_add_up_and_what_lies_between_does_not_count(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    tally = Tally(tmp_path)
+    for joules in (5, 7):
+        with tally:
+            package.write_text(f"{int(package.read_text()) + joules * 1_000_000}")
+        package.write_text(f"{int(package.read_text()) + 100_000_000}")
+    assert tally.energy.joules == pytest.approx(12)
+    assert tally.energy.method == "processor counters, all programs"
+
+
+def test_without_counters_pieces_are_cpu_time(tmp_path):
+    tally = Tally(tmp_path)
+    for _ in range(2):
+        with tally:
+            burn(0.03)
+        burn(0.03)
+    spent = tally.energy
+    assert 0.06 <= spent.cpu_seconds < 0.09
+    assert spent.joules == pytest.approx(12 * spent.cpu_seconds)
+    assert spent.low == pytest.approx(spent.kwh / 3)
+    assert spent.high == pytest.approx(spent.kwh * 2)
+
+
+def test_a_piece_costs_less_than_half_a_percent_of_a_turn(tmp_path):
+    """A server's turn takes 30 ms; a package and its memory have a counter each."""
+    for number in range(2):
+        zone(tmp_path, f"intel-rapl:{number}", f"package-{number}", 0)
+    tally = Tally(tmp_path)
+    start = time.process_time()
+    for _ in range(300):
+        with tally:
+            pass
+        _ = tally.energy
+    assert (time.process_time() - start) / 300 < 0.005 * 0.03
+
+
+def test_what_is_told_of_an_answer():
+    spent = Energy(2e-5, 1e-5, 4e-5, "some method", 5.0, 5.0)
+    told = spent.told(token=36, accepted=0)
+    assert told["joules"] == pytest.approx(72)
+    assert told["joules_per_token"] == pytest.approx(2)
+    assert told["joules_per_accepted"] is None
+    assert told["brain_seconds"] == pytest.approx(72 / (0.5 * 3.6e6 / 86400))
+    assert spent.shared(4).joules == pytest.approx(18)
+    assert spent.shared(4).method == "some method"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from conjoin.families.classic.mixture import Mixture
     from conjoin.families.classic.naive_bayes import NaiveBayes
     from conjoin.marking.verify import verify
+    from conjoin.questions.audit.run import audit
     from conjoin.questions.drift.tables import drift
     from conjoin.questions.price import price
     from conjoin.questions.synthetic.canaries import canary_audit
@@ -53,6 +54,7 @@ _HOME = {
     "JointRegressor": "conjoin.estimators",
     "Mixture": "conjoin.families.classic.mixture",
     "NaiveBayes": "conjoin.families.classic.naive_bayes",
+    "audit": "conjoin.questions.audit.run",
     "canary_audit": "conjoin.questions.synthetic.canaries",
     "compare": "conjoin.estimators",
     "copy_check": "conjoin.questions.synthetic.copies",
@@ -82,6 +84,7 @@ __all__ = [
     "Mixture",
     "NaiveBayes",
     "__version__",
+    "audit",
     "canary_audit",
     "compare",
     "copy_check",

@@ -14,6 +14,7 @@ import typer
 
 from conjoin.cli import (
     ask,
+    audit,
     catalogue,
     compare,
     design,
@@ -103,6 +104,14 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(ask.evaluate, ASK, ("evaluate my-model test.csv --max-error .02",)),
     "quality": Verb(
         quality.quality, COMPARE, ("quality train.csv made.csv --holdout test.csv --target kind",)
+    ),
+    "audit": Verb(
+        audit.audit,
+        COMPARE,
+        (
+            "audit my-model train.csv --holdout test.csv --by sex -o audit.html",
+            "audit my-model train.csv --canaries planted.csv",
+        ),
     ),
     "adapt": Verb(shift.adapt, COMPARE, ("adapt my-model elsewhere.csv -o elsewhere-model",)),
     "distil": Verb(shift.distil, COMPARE, ("distil pictures-model --steps 4 -o quick-model",)),
