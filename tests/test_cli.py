@@ -35,8 +35,8 @@ OPTIONS = {
     ],
     "predict": [*LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--part", "--skip-broken"],
     "decide": [
-        *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--false-alarm", "--keep", "--log",
-        "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
+        *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--energy", "--false-alarm", "--keep",
+        "--log", "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
         *TELL, *OUT, "--device", "--even", "--given", "--mark", "--seed", "--tails",

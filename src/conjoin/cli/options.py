@@ -50,6 +50,7 @@ __all__ = [
     "Resize",
     "Resume",
     "Rows",
+    "SayEnergy",
     "Schema",
     "Seed",
     "Size",
@@ -400,6 +401,7 @@ MaxWidth = Annotated[
         show_default=False,
     ),
 ]
+SayEnergy = Annotated[bool, typer.Option("--energy", help="Say what the verdicts took, in joules.")]
 KeepColumns = Annotated[
     list[str] | None,
     typer.Option(

@@ -25,8 +25,11 @@ from conjoin.cli import (
     shift,
     verify,
 )
+from conjoin.cli.files import asked_models
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
+from conjoin.marking.spent import note_down
+from conjoin.util.energy import Tally
 
 __all__ = ["VERBS", "app", "main", "run"]
 
@@ -195,8 +198,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = [word for word in given if word != TRACEBACK]
     _speak_utf8()
     named = schema_file.set(("", False))
+    models = asked_models.set([])
+    tally = Tally()
     try:
-        with _notes():
+        with _notes(), tally:
             code = app(args=given or ["--help"], prog_name="conjoin", standalone_mode=False)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
@@ -216,7 +221,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _sorry("there is not enough memory for this: give fewer rows or columns.")
     finally:
+        _note_energy(tally)
+        asked_models.reset(models)
         schema_file.reset(named)
+
+
+def _note_energy(tally: Tally) -> None:
+    """Of a command that asked models, for what `info` says of them."""
+    for folder in asked_models.get():
+        note_down(folder, tally.energy.shared(len(asked_models.get())))
 
 
 def _speak_utf8() -> None:

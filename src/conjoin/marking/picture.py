@@ -116,7 +116,9 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         import c2pa
     except ImportError:
-        raise ImportError(f"{path} holds a C2PA manifest, which {INSTALL} reads.") from None
+        raise ImportError(
+            f"{path} holds, or may hold, a C2PA manifest, which {INSTALL} reads."
+        ) from None
     data = path.read_bytes()
     if data.startswith(PNG):
         list(_chunks(data))
