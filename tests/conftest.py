@@ -6,8 +6,12 @@ conjoin (conjoin/core/shapes.py).
 
 import gc
 import os
+import tempfile
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# the key by which tests sign, and what they note down, are not those of whoever runs them
+_SETTINGS = tempfile.TemporaryDirectory(prefix="conjoin-settings-")
+os.environ["CONJOIN_CONFIG"] = _SETTINGS.name
 # Thousands of tests are collected, and live to the end: the collector of garbage need not look at
 # them again and again (pytest_collection_finish).
 gc.disable()

@@ -22,6 +22,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 FOLDERS = (
     "core",
     "util",
+    "marking",
     "components",
     "nets",
     "codecs",
@@ -689,6 +690,7 @@ IMPORTED_AS = {
     "pillow": "PIL",
     "nvidia-ml-py": "pynvml",
     "prometheus-client": "prometheus_client",
+    "c2pa-python": "c2pa",
 }
 
 

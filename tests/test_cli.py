@@ -35,19 +35,20 @@ OPTIONS = {
     ],
     "predict": [*LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--part", "--skip-broken"],
     "decide": [
-        *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--false-alarm", "--keep", "--log",
-        "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
+        *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--energy", "--false-alarm", "--keep",
+        "--log", "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
-        *TELL, *OUT, "--device", "--even", "--given", "--guidance", "--seed", "--steps", "--strip",
-        "--tails", "--temperature", "--top-k", "--top-p", "--where", "--y", "-n",
+        *TELL, *OUT, "--device", "--even", "--given", "--guidance", "--mark", "--seed", "--steps",
+        "--strip", "--tails", "--temperature", "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [
-        *LIMITS, *TELL, *OUT, "--alternatives", "--device", "--draws", "--hide", "--mask", "--part",
+        *LIMITS, *TELL, *OUT, "--alternatives", "--device", "--draws", "--hide", "--mark", "--mask",
+        "--part",
         "--seed", "--skip-broken", "--strategy", "--tails", "--y",
     ],
     "counterfactual": [
-        *LIMITS, *TELL, *OUT, "--device", "--keep", "--part", "--seed", "--skip-broken",
+        *LIMITS, *TELL, *OUT, "--device", "--keep", "--mark", "--part", "--seed", "--skip-broken",
         "--to", "-n",
     ],
     "evaluate": [
@@ -55,21 +56,26 @@ OPTIONS = {
         "--target",
     ],
     "design": [
-        *TELL, *OUT, "--device", "--how", "--keep", "--method", "--proposals", "--reference",
-        "--seed", "--want", "-n",
+        *TELL, *OUT, "--device", "--how", "--keep", "--mark", "--method", "--proposals",
+        "--reference", "--seed", "--want", "-n",
     ],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
+    "audit": [
+        *LIMITS, *TELL, *OUT, "--by", "--canaries", "--card", "--device", "--false-alarm",
+        "--holdout", "--max-error", "--seed", "--shadows",
+    ],
     "adapt": [*LIMITS, *TELL, *OUT, "--device", "--density", "--max-time", "--part", "--seed"],
     "distil": [*LIMITS, *TELL, *OUT, "--device", "--max-time", "--part", "--seed", "--steps"],
     "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
     "report": [
-        *LIMITS, *OUT, "--device", "--false-alarm", "--max-error", "--part", "--quiet",
+        *LIMITS, *OUT, "--device", "--false-alarm", "--mark", "--max-error", "--part", "--quiet",
         "--show-rows", "--skip-broken", "--target", "-q",
     ],
     "info": ["--json"],
+    "verify": ["--json", "--key", "--model"],
     "serve": [
         "--capacity", "--chat-template", "--device", "--host", "--key", "--max-rows",
-        "--max-waiting", "--name", "--port", "--prompts", "--quiet", "-q",
+        "--max-waiting", "--name", "--port", "--prompts", "--quiet", "--watermark", "-q",
     ],
     "chat": [
         "--abstain", "--capacity", "--chat-template", "--device", "--false-alarm",

@@ -3,15 +3,19 @@ the method is named.
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
 import types
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from conjoin.marking.spent import asked_of, note_down
 from conjoin.util import energy as metering
-from conjoin.util.energy import Energy, Meter
+from conjoin.util.energy import Energy, Meter, Tally
 
 
 def zone(folder, name, label, microjoules, largest=262_143_328_850):
@@ -162,3 +166,116 @@ def test_it_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------------- many pieces of work
+
+
+def test_pieces_add_up_and_what_lies_between_does_not_count(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    tally = Tally(tmp_path)
+    for joules in (5, 7):
+        with tally:
+            package.write_text(f"{int(package.read_text()) + joules * 1_000_000}")
+        package.write_text(f"{int(package.read_text()) + 100_000_000}")
+    assert tally.energy.joules == pytest.approx(12)
+    assert tally.energy.method == "processor counters, all programs"
+
+
+def test_without_counters_pieces_are_cpu_time(tmp_path):
+    tally = Tally(tmp_path)
+    for _ in range(2):
+        with tally:
+            burn(0.03)
+        burn(0.03)
+    spent = tally.energy
+    assert 0.06 <= spent.cpu_seconds < 0.09
+    assert spent.joules == pytest.approx(12 * spent.cpu_seconds)
+    assert spent.low == pytest.approx(spent.kwh / 3)
+    assert spent.high == pytest.approx(spent.kwh * 2)
+
+
+def test_a_piece_costs_less_than_half_a_percent_of_a_turn(tmp_path):
+    """A server's turn takes 30 ms; a package and its memory have a counter each."""
+    for number in range(2):
+        zone(tmp_path, f"intel-rapl:{number}", f"package-{number}", 0)
+    tally = Tally(tmp_path)
+    start = time.process_time()
+    for _ in range(300):
+        with tally:
+            pass
+        _ = tally.energy
+    assert (time.process_time() - start) / 300 < 0.005 * 0.03
+
+
+def test_what_is_told_of_an_answer():
+    spent = Energy(2e-5, 1e-5, 4e-5, "some method", 5.0, 5.0)
+    told = spent.told(token=36, accepted=0)
+    assert told["joules"] == pytest.approx(72)
+    assert told["joules_per_token"] == pytest.approx(2)
+    assert told["joules_per_accepted"] is None
+    assert told["brain_seconds"] == pytest.approx(72 / (0.5 * 3.6e6 / 86400))
+    assert spent.shared(4).joules == pytest.approx(18)
+    assert spent.shared(4).method == "some method"
+
+
+# ------------------------------------------------------------------------ what asking has taken
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A table of two classes and a model of it."""
+    from conjoin.cli import run
+
+    folder = tmp_path_factory.mktemp("spent")
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=400)
+    table = pd.DataFrame({"a": a, "b": rng.normal(size=400), "y": np.where(a > 0, "up", "down")})
+    table.to_csv(folder / "table.csv", index=False)
+    line = f"fit {folder}/table.csv --target y --family nb --predictor none -q -o {folder}/model"
+    assert run(line.split()) == 0
+    return folder
+
+
+def test_decide_says_what_the_verdicts_took(home, say):
+    line = "decide @model @table.csv --max-error 0.2"
+    assert "Energy" not in say(line).out
+    assert re.search(
+        r"Energy: \S+ J \(.*\), \S+ J a row, \S+ J for each", say(f"{line} --energy").out
+    )
+    found = json.loads(say(f"{line} --energy --json").out)
+    told = found["energy"]
+    assert told["joules_per_row"] == pytest.approx(told["joules"] / 400)
+    assert told["joules_per_accepted"] == pytest.approx(told["joules"] / found["counts"]["accept"])
+
+
+def test_info_shows_the_energy_of_everything(home, say, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONJOIN_CONFIG", str(tmp_path / "settings"))
+    fit = json.loads(say("info @model --json").out)["energy"]
+    say("info @model")
+    for _ in range(2):
+        say("predict @model @table.csv -o out.csv --force")
+    said = say("info @model").out
+    assert "asked since" in said
+    assert re.search(r"in\s+2\s+commands\s+of\s+this\s+user", said)
+    assert "energy in all" in said
+    asked = json.loads(say("info @model --json").out)["energy_asked"]
+    assert (asked["runs"], asked["kwh"] > 0) == (2, True)
+    assert fit["kwh"] > 0
+    (lines,) = [path.read_text().splitlines() for path in (tmp_path / "settings").iterdir()]
+    assert [set(json.loads(line)) for line in lines] == [{"model", "method", "numbers"}] * 2
+    monkeypatch.setenv("CONJOIN_ENERGY", "off")
+    say("predict @model @table.csv -o out.csv --force")
+    assert json.loads(say("info @model --json").out)["energy_asked"]["runs"] == 2
+
+
+def test_lines_that_were_cut_are_left_out(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONJOIN_CONFIG", str(tmp_path))
+    assert asked_of(home / "model") is None
+    assert note_down(home / "model", Energy(1.0, 0.5, 2.0, "m", 1.0, 1.0))
+    file = tmp_path / "energy.jsonl"
+    file.write_text(file.read_text() * 2 + file.read_text()[:-9])
+    found = asked_of(home / "model")
+    assert (found.runs, found.energy.kwh) == (2, 2.0)
+    assert not note_down(tmp_path, found.energy)  # no folder of a model
+    assert asked_of(tmp_path) is None

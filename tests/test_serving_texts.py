@@ -290,7 +290,10 @@ def test_a_stream_says_what_an_answer_at_once_says(client, chat, name, more):
         assert tokens == [(one.token, one.logprob) for one in choice.logprobs.content]
         assert finish == choice.finish_reason
         told = {**choice.message.conjoin, "seed": about["seed"]}
+        spent = [one.pop("energy") for one in (about, told)]
         assert about == told
+        assert all(0 < one["low"] < one["joules"] < one["high"] for one in spent)
+        assert spent[0].keys() == spent[1].keys()
 
 
 def test_completions_stream_too(client):

@@ -26,11 +26,14 @@ if TYPE_CHECKING:
         compare,
         from_pretrained,
         load,
+        mark,
     )
     from conjoin.families.circuit.latent_tree import Circuit
     from conjoin.families.classic.discriminant import Discriminant
     from conjoin.families.classic.mixture import Mixture
     from conjoin.families.classic.naive_bayes import NaiveBayes
+    from conjoin.marking.verify import verify
+    from conjoin.questions.audit.run import audit
     from conjoin.questions.drift.tables import drift
     from conjoin.questions.price import price
     from conjoin.questions.synthetic.canaries import canary_audit
@@ -51,6 +54,7 @@ _HOME = {
     "JointRegressor": "conjoin.estimators",
     "Mixture": "conjoin.families.classic.mixture",
     "NaiveBayes": "conjoin.families.classic.naive_bayes",
+    "audit": "conjoin.questions.audit.run",
     "canary_audit": "conjoin.questions.synthetic.canaries",
     "compare": "conjoin.estimators",
     "copy_check": "conjoin.questions.synthetic.copies",
@@ -59,10 +63,12 @@ _HOME = {
     "in_folder": "conjoin.codecs.composite",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
+    "mark": "conjoin.estimators",
     "on_background": "conjoin.codecs.image.colours",
     "price": "conjoin.questions.price",
     "quality": "conjoin.questions.synthetic.quality",
     "read_images": "conjoin.codecs.image.files",
+    "verify": "conjoin.marking.verify",
 }
 
 __all__ = [
@@ -78,6 +84,7 @@ __all__ = [
     "Mixture",
     "NaiveBayes",
     "__version__",
+    "audit",
     "canary_audit",
     "compare",
     "copy_check",
@@ -87,10 +94,12 @@ __all__ = [
     "in_folder",
     "inspect",
     "load",
+    "mark",
     "on_background",
     "price",
     "quality",
     "read_images",
+    "verify",
 ]
 
 

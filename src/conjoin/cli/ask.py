@@ -17,10 +17,12 @@ from conjoin.cli.files import (
     say_unfinished,
 )
 from conjoin.cli.kinds import reader_of
+from conjoin.cli.marks import marked
 from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import grouped, in_shell, max_error_of
+from conjoin.util.energy import Tally
 from conjoin.util.files import new_file
 from conjoin.util.near import did_you_mean
 
@@ -232,6 +234,7 @@ def decide(
     keep: opt.KeepColumns = None,
     reasons: opt.Reasons = True,
     log: opt.Log = None,
+    energy: opt.SayEnergy = False,
     force: opt.Force = False,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
@@ -259,18 +262,23 @@ def decide(
     tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar"), 0)
     hopeless: list[int] = []  # rows for which no confidence will do
     kept = Kept(estimator.model_.codec, keep or [])
+    spent = Tally()
+
+    def told() -> dict[str, Any]:
+        return {"energy": _told_energy(spent, tally)} if energy else {}
 
     def verdicts() -> Iterator[Any]:
         limits = limits_of(max_bytes, max_ratio, max_columns)
         for frame in rows_of(estimator.model_, data, limits, chunk_rows, part, voice, skip_broken):
-            table = estimator.decide(
-                frame,
-                false_alarm=false_alarm,
-                max_error=errors,
-                max_width=max_width,
-                log=log,
-                reasons=reasons,
-            )
+            with spent:
+                table = estimator.decide(
+                    frame,
+                    false_alarm=false_alarm,
+                    max_error=errors,
+                    max_width=max_width,
+                    log=log,
+                    reasons=reasons,
+                )
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
             hopeless.append(table.attrs["no_threshold"])
@@ -282,10 +290,17 @@ def decide(
         voice,
         _for_the_screen,
         ("reason",),
-        lambda: {"counts": tally, **asked},
+        lambda: {"counts": tally, **asked, **told()},
         {"answer": "best_guess"},
     )
-    if sum(hopeless):
+    _say_counts(tally, sum(hopeless), voice)
+    if energy:
+        voice.aside(_energy_words(_told_energy(spent, tally)))
+
+
+def _say_counts(tally: dict[str, int], hopeless: int, voice: Voice) -> None:
+    """How often each verdict came."""
+    if hopeless:
         voice.aside(
             "No confidence is high enough to keep the asked error rate on the calibration rows: "
             "ask for a larger --max-error."
@@ -295,6 +310,21 @@ def decide(
             f"{count:,} {verdict} ({count / sum(tally.values()):.0%})"
             for verdict, count in tally.items()
         )
+    )
+
+
+def _told_energy(spent: Tally, tally: dict[str, int]) -> dict[str, Any]:
+    """Of the verdicts, without what reading the model and the table took."""
+    rows = sum(tally.values())
+    return spent.energy.told(row=rows, accepted=tally["accept"])
+
+
+def _energy_words(told: dict[str, Any]) -> str:
+    each = told["joules_per_accepted"]
+    of_each = "none was accepted" if each is None else f"{each:.2g} J for each accepted answer"
+    return (
+        f"Energy: {told['joules']:.2g} J ({told['low']:.2g} to {told['high']:.2g}, "
+        f"{told['method']}), {told['joules_per_row']:.2g} J a row, {of_each}."
     )
 
 
@@ -529,6 +559,7 @@ def report(
     ] = None,
     max_error: opt.MaxError = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     max_bytes: opt.MaxBytes = None,
@@ -553,7 +584,8 @@ def report(
             "--target, --part and --show-rows are about a table or pictures: name one after the "
             "model."
         )
-    with new_file(out) as partial:
+    told = marked(voice, "report", model, estimator.model_, out, mark, partly=True)
+    with told, new_file(out) as partial:
         estimator.report(
             partial, X, y, show_rows=show_rows, false_alarm=false_alarm, max_error=errors
         )
@@ -564,19 +596,41 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
     """What a model was fitted on, what was chosen, what it can promise, what it cost."""
     voice = Voice(as_json=as_json)
     fitted = model_of(model)
+    from conjoin.marking.spent import asked_of
     from conjoin.model.saving import model_hash
     from conjoin.questions.summary import describe, facts_of
 
     digest = model_hash(fitted)
+    asked = asked_of(model)
     versions = ", ".join(f"{name} {version}" for name, version in fitted.facts["versions"].items())
     voice.tell(
         plain_table(
             ["", ""],
-            [*describe(fitted), ("made with", versions), ("hash", digest[:16])],
+            [
+                *describe(fitted),
+                *_spent(fitted, asked),
+                ("made with", versions),
+                ("hash", digest[:16]),
+            ],
             fold=("",),
         )
     )
     notices = grouped(fitted.notices)
     if notices:
         voice.tell("Worth a look:", *(f"! {in_shell(text)}" for text in notices))
-    voice.json({"model": model, "hash": digest, **facts_of(fitted)})
+    told = {} if asked is None else {"energy_asked": asked.to_json()}
+    voice.json({"model": model, "hash": digest, **facts_of(fitted), **told})
+
+
+def _spent(fitted: Any, asked: Any) -> list[tuple[str, str]]:
+    """Energy of questions by this user, and of these and the fit."""
+    if asked is None:
+        return []
+    from conjoin.util.energy import Energy
+
+    runs = "1 command" if asked.runs == 1 else f"{asked.runs:,} commands"
+    lines = [("asked since", f"{asked.energy}, in {runs} of this user")]
+    facts = {k: v for k, v in fitted.facts.get("energy", {}).items() if k != "brain_days"}
+    if facts:
+        lines.append(("energy in all", str(Energy(**facts) + asked.energy)))
+    return lines

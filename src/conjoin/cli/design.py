@@ -7,6 +7,7 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
 from conjoin.cli.files import load_model
+from conjoin.cli.marks import marked
 from conjoin.cli.output import claim
 from conjoin.cli.voice import Voice
 
@@ -67,6 +68,7 @@ def design(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -95,7 +97,8 @@ def design(
             f"{told['valid'][way]:.0%} are "
             f"molecules, and {share:.2%} are expected to be as wanted."
         )
-    answer(found, out, voice, **told)
+    with marked(voice, "design", model, estimator.model_, out, mark, seed):
+        answer(found, out, voice, **told)
 
 
 def _wish(text: str) -> tuple[str, Any]:

@@ -16,6 +16,7 @@ from conjoin.cli.files import (
     say_unfinished,
 )
 from conjoin.cli.kinds import reader_of, writer_of
+from conjoin.cli.marks import marked
 from conjoin.cli.output import TABLES, claim, claim_pictures
 from conjoin.cli.voice import Voice, shown
 from conjoin.cli.words import given_of, labels_of, range_of, some_names
@@ -71,6 +72,7 @@ def sample(
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -100,24 +102,42 @@ def sample(
         voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
     if y is not None:
         asked["y"] = _wanted_or_range(target, y)
+    seed = asked["random_state"]
+    of_draws = (voice, "sample", model, estimator.model_)
     if strip is not None:
-        _write_strip(estimator, n, asked, strip, force, voice)
+        with marked(*of_draws, strip, mark, seed):
+            _write_strip(estimator, n, asked, strip, force, voice)
     X, drawn = estimator.sample(n, **asked)
+    with marked(*of_draws, out, mark, seed):
+        _tell_draws(estimator.model_, X, drawn, asked, writer, out, voice)
+
+
+def _tell_draws(
+    model: Any,
+    X: Any,
+    drawn: Any,
+    asked: dict[str, Any],
+    writer: Any,
+    out: str | None,
+    voice: Voice,
+) -> None:
+    """The draws, on the screen or in the file; ``writer``: of pictures."""
     if writer is not None:
-        _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
+        _write_drawn(writer, model, X, drawn, str(out), voice)
         return
-    X = _framed(estimator.model_, X)
-    _say_rows(X, where, estimator.model_.codec, out, voice)
+    X = _framed(model, X)
+    _say_rows(X, asked["where"], model.codec, out, voice)
     if drawn is not None:
-        y_column = drawn if out is None else target.write(drawn)
-        X = X.assign(**{str(target.name): y_column})
+        y_column = drawn if out is None else model.target.write(drawn)
+        X = X.assign(**{str(model.target.name): y_column})
     if out is not None and out.endswith(SHEET):
         _write_sheet(X, out, voice)
         return
     table = _placed(X, out)
-    if even and out != "-":
+    if asked["even"] and out != "-":
         voice.note(f"status: {X.attrs['status']}.")
-    answer(table, out, voice, **(X.attrs if where or even or guidance else {}))
+    marks = X.attrs if asked["where"] or asked["even"] or asked["guidance"] else {}
+    answer(table, out, voice, **marks)
 
 
 def _write_strip(
@@ -258,6 +278,7 @@ def impute(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -281,7 +302,8 @@ def impute(
             if out not in (None, "-"):
                 claim_pictures(out, force)
             pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
-            _complete(estimator, pictures, hide, mask, draws, seed, y, out, voice)
+            with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
+                _complete(estimator, pictures, hide, mask, draws, seed, y, out, voice)
             return
         alternatives = USUAL_ALTERNATIVES
     if alternatives is not None:
@@ -291,7 +313,8 @@ def impute(
         estimator = load_model(model, device)
         say_unfinished(estimator.model_, voice)
         frame = _strings_missing(estimator.model_, data, limits, voice)
-        _tell_alternatives(estimator, frame, alternatives, out, voice)
+        with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
+            _tell_alternatives(estimator, frame, alternatives, out, voice)
         return
     broken = skip_broken or None
     refuse_for_tables(
@@ -325,7 +348,8 @@ def impute(
         f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
         + _replaced_words(cells)
     )
-    answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+    with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
+        answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
 
 
 def _complete(
@@ -472,6 +496,7 @@ def counterfactual(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    mark: opt.Mark = True,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -496,7 +521,8 @@ def counterfactual(
         say_unfinished(estimator.model_, voice)
         wanted = None if to is None else _goal(estimator.model_.target, to)
         pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
-        alter_pictures(estimator, pictures, wanted, seed, out, voice)
+        with marked(voice, "counterfactual", model, estimator.model_, out, mark, seed, partly=True):
+            alter_pictures(estimator, pictures, wanted, seed, out, voice)
         return
     refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     claim(out, force)
@@ -518,7 +544,8 @@ def counterfactual(
     # the label that a file has is that of the row before its changes
     name = str(estimator.model_.target.name)
     table = table.rename(columns={name: f"{name} before"})
-    answer(_placed(table, out), out, voice, screen, ("changed",))
+    with marked(voice, "counterfactual", model, estimator.model_, out, mark, seed, partly=True):
+        answer(_placed(table, out), out, voice, screen, ("changed",))
 
 
 def _wanted_answer(target: Any, to: str | None) -> Any:

@@ -3,6 +3,7 @@ half-written.
 """
 
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "asked_models",
     "at_once",
     "beside",
     "chunked",
@@ -26,6 +28,8 @@ __all__ = [
     "say_unfinished",
 ]
 
+# folders of the models that a command asks, to which its energy is noted down
+asked_models: ContextVar[list[str]] = ContextVar("asked_models")
 _PICTURES_AT_ONCE = 4096  # pictures that are asked about at once
 _MAX_CELLS_AT_ONCE = 20_000_000  # of a table that is still read at once
 
@@ -147,6 +151,7 @@ def load_model(path: str, device: str = "auto") -> Any:
     from conjoin.estimators import load
 
     found = load(path, device=device)
+    asked_models.get().append(path)
     _refuse_several(found.model_, path)
     return found
 

@@ -29,6 +29,7 @@ __all__ = [
     "KeepColumns",
     "Levels",
     "Log",
+    "Mark",
     "Mask",
     "MaxBytes",
     "MaxColumns",
@@ -51,6 +52,7 @@ __all__ = [
     "Resize",
     "Resume",
     "Rows",
+    "SayEnergy",
     "Schema",
     "Seed",
     "Size",
@@ -119,6 +121,13 @@ Out = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
+Mark = Annotated[
+    bool,
+    typer.Option(
+        "--mark/--no-mark",
+        help="Mark files as generated: a C2PA manifest in pictures, a mark beside other files.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="The answer as one JSON object on standard output.")
 ]
@@ -432,6 +441,7 @@ MaxWidth = Annotated[
         show_default=False,
     ),
 ]
+SayEnergy = Annotated[bool, typer.Option("--energy", help="Say what the verdicts took, in joules.")]
 KeepColumns = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import say_unfinished
+from conjoin.cli.files import asked_models, say_unfinished
 from conjoin.cli.voice import Voice, visible
 
 __all__ = ["chat", "serve"]
@@ -82,6 +82,16 @@ def serve(
     capacity: Capacity = None,
     prompts: Prompts = None,
     chat_template: ChatTemplate = None,
+    watermark: Annotated[
+        str | None,
+        typer.Option(
+            "--watermark",
+            metavar="FILE",
+            help="Answers in words carry a watermark by the key in this file, which is made where "
+            "there is none; `conjoin verify --key FILE` finds it.",
+            show_default=False,
+        ),
+    ] = None,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
 ) -> None:
@@ -90,6 +100,7 @@ def serve(
     from pathlib import Path
 
     _refuse_without_server()
+    from conjoin.marking.watermark import Watermark, key_from
     from conjoin.serving.app import create_app
     from conjoin.serving.limits import Limits
     from conjoin.serving.opening import opened
@@ -99,9 +110,17 @@ def serve(
     estimator, template = opened(
         model, device=device, capacity=capacity, prompts=prompts, template=chat_template
     )
+    asked_models.get().append(model)
     limits = Limits(waiting=max_waiting, rows=max_rows)
     called = name or Path(model).expanduser().resolve().name
-    app = create_app(estimator, called, limits=limits, key=key, template=template)
+    app = create_app(
+        estimator,
+        called,
+        limits=limits,
+        key=key,
+        template=template,
+        watermark=None if watermark is None else Watermark(key_from(watermark, make=True)),
+    )
     say_unfinished(estimator.model_, voice)
     if host not in LOOPBACK and key is None:
         voice.note("Other machines can ask this server, and no key is asked for: see --key.")
@@ -161,6 +180,7 @@ def chat(
     estimator, template = opened(
         model, device=device, capacity=capacity, prompts=prompts, template=chat_template
     )
+    asked_models.get().append(model)
     its = model_of(estimator)
     if not continues_texts(its):
         raise ValueError(f"{model} is no model of texts, so there is nothing to talk to.")
@@ -210,29 +230,33 @@ class _Talk:
     def answer(self, text: str, voice: Voice, settings: dict[str, Any]) -> None:
         """Write the answer as it comes, and below it the verdict."""
         from conjoin.serving.continuation import Wish
+        from conjoin.util.energy import Tally
 
         if not self.model.template.has_turns:
             self.begin()
         turns = [*self.turns, {"role": "user", "content": text}]
         self.model.refuse_long(text, "what you say")
-        verdict = self.model.verdict(text, self.false_alarm)
+        tally = Tally()
+        with tally:
+            verdict = self.model.verdict(text, self.false_alarm)
         if verdict.refused and self.abstain:
-            voice.tell(verdict.refusal, f"[{_worth(verdict, [])}]", "")
+            voice.tell(verdict.refusal, f"[{_worth(verdict, [], tally.energy, 0)}]", "")
             return
         writing = self.model.continuation(self.model.codes_of_turns(turns), Wish(**settings))
         chunks = []
         while not writing.done:
-            new = writing.advance(TURN_SECONDS)
+            with tally:
+                new = writing.advance(TURN_SECONDS)
             chunks += new
             sys.stdout.write(visible("".join(chunk.text for chunk in new)))
             sys.stdout.flush()
         said = "".join(chunk.text for chunk in chunks)
         self.turns = [*turns, {"role": "assistant", "content": said}]
-        voice.tell("", f"[{_worth(verdict, chunks)}]", "")
+        voice.tell("", f"[{_worth(verdict, chunks, tally.energy, writing.count)}]", "")
 
 
-def _worth(verdict: Any, chunks: list[Any]) -> str:
-    """The verdict, how familiar the text was, and log p of the answer."""
+def _worth(verdict: Any, chunks: list[Any], energy: Any, tokens: int) -> str:
+    """The verdict, how familiar the text was, log p of the answer, and what it took."""
     log_p = [piece.log_p for chunk in chunks for piece in chunk.pieces]
     parts = [verdict.verdict or verdict.reason]
     if verdict.familiarity is not None:
@@ -241,4 +265,7 @@ def _worth(verdict: Any, chunks: list[Any]) -> str:
         parts.append(f"log p {sum(log_p):.2f} nats, {sum(log_p) / len(log_p):.2f} a token")
     if chunks and chunks[-1].finish == "length":
         parts.append("cut at its length")
+    told = energy.told(token=tokens)
+    each = f", {told['joules_per_token']:.2g} a token" if tokens else ""
+    parts.append(f"{told['joules']:.2g} J{each} ({told['brain_seconds']:.2g} s of a brain)")
     return " · ".join(parts)

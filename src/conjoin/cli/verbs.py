@@ -12,9 +12,24 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, design, draw, learn, quality, serving, shift
+from conjoin.cli import (
+    ask,
+    audit,
+    catalogue,
+    compare,
+    design,
+    draw,
+    learn,
+    quality,
+    serving,
+    shift,
+    verify,
+)
+from conjoin.cli.files import asked_models
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
+from conjoin.marking.spent import note_down
+from conjoin.util.energy import Tally
 
 __all__ = ["VERBS", "app", "main", "run"]
 
@@ -88,9 +103,18 @@ VERBS: dict[str, Verb] = {
             "design my-model --want 'pIC50=7..' --keep c1ccccc1 --reference data.csv",
         ),
     ),
+    "verify": Verb(verify.verify, MAKE, ("verify made.csv", "verify sheet.png --json")),
     "evaluate": Verb(ask.evaluate, ASK, ("evaluate my-model test.csv --max-error .02",)),
     "quality": Verb(
         quality.quality, COMPARE, ("quality train.csv made.csv --holdout test.csv --target kind",)
+    ),
+    "audit": Verb(
+        audit.audit,
+        COMPARE,
+        (
+            "audit my-model train.csv --holdout test.csv --by sex -o audit.html",
+            "audit my-model train.csv --canaries planted.csv",
+        ),
     ),
     "adapt": Verb(shift.adapt, COMPARE, ("adapt my-model elsewhere.csv -o elsewhere-model",)),
     "distil": Verb(shift.distil, COMPARE, ("distil pictures-model --steps 4 -o quick-model",)),
@@ -174,8 +198,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = [word for word in given if word != TRACEBACK]
     _speak_utf8()
     named = schema_file.set(("", False))
+    models = asked_models.set([])
+    tally = Tally()
     try:
-        with _notes():
+        with _notes(), tally:
             code = app(args=given or ["--help"], prog_name="conjoin", standalone_mode=False)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
@@ -195,7 +221,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _sorry("there is not enough memory for this: give fewer rows or columns.")
     finally:
+        _note_energy(tally)
+        asked_models.reset(models)
         schema_file.reset(named)
+
+
+def _note_energy(tally: Tally) -> None:
+    """Of a command that asked models, for what `info` says of them."""
+    for folder in asked_models.get():
+        note_down(folder, tally.energy.shared(len(asked_models.get())))
 
 
 def _speak_utf8() -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from conjoin.cli.words import in_shell
@@ -41,6 +41,7 @@ class Voice:
         self.quiet = quiet
         self.as_json = as_json
         self.taken = taken
+        self.more: Callable[[], dict[str, Any]] = dict  # beside every answer for a program
 
     def note(self, *texts: str) -> None:
         """Something to know, on standard error."""
@@ -77,7 +78,8 @@ class Voice:
     def json(self, answer: Any) -> None:
         """The answer for a program."""
         if self.as_json:
-            text = json.dumps(_plain(answer), ensure_ascii=False, allow_nan=False)
+            whole = {**answer, **self.more()} if isinstance(answer, dict) else answer
+            text = json.dumps(_plain(whole), ensure_ascii=False, allow_nan=False)
             escaped = _UNSEEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
             sys.stdout.write(f"{escaped}\n")
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.demos.arguments import parser_of
+from conjoin.demos.generated import generated
 from conjoin.families.diffusion.picture import PictureDiffusion
 
 __all__ = ["Pictures", "fitted", "main", "parts", "sentences", "strange_pictures"]
@@ -231,7 +232,9 @@ def _story(model: Any, like: Pictures, other: Pictures, folder: Path) -> int:
 
     notes = sentences(model, like, other)
     print("", *notes, "", sep="\n")
-    page = write_report(model, folder / "report.html", *other, show_rows=True, notes=notes)
+    page = folder / "report.html"
+    with generated(model, "report", page):
+        write_report(model, page, *other, show_rows=True, notes=notes)
     print(f"The report: {page}\nThe model, which the next call takes as it is: {folder / 'model'}")
     show(page)
     return 0

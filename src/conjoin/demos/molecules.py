@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from conjoin.cli.output import write
 from conjoin.demos.arguments import parser_of
+from conjoin.demos.generated import generated
 from conjoin.demos.images import show
 from conjoin.families.multimodal import Multimodal
 
@@ -108,10 +110,13 @@ def _story(model: Any, taught: Any, held: Any, folder: Path) -> int:
     found = model.design(
         MOLECULES, wanted={TARGET: WANTED}, reference=taught["smiles"], random_state=SEED
     )
-    found.to_csv(folder / "new.csv", index=False)
+    with generated(model, "design", folder / "new.csv", SEED):
+        write([found], str(folder / "new.csv"))
     notes = sentences(model, held, found)
     print("", *notes, "", sep="\n")
-    page = write_report(model, folder / "report.html", held["smiles"], held[TARGET], notes=notes)
+    page = folder / "report.html"
+    with generated(model, "report", page):
+        write_report(model, page, held["smiles"], held[TARGET], notes=notes)
     print(f"The report: {page}\nNew molecules: {folder / 'new.csv'}\nThe model: {folder / 'model'}")
     show(page)
     return 0

@@ -21,6 +21,7 @@ import pandas as pd
 from conjoin.codecs.image.pictures import pictures_in, stacked
 from conjoin.datasets import draw_scenes, judge_scene
 from conjoin.demos.arguments import parser_of
+from conjoin.demos.generated import generated
 from conjoin.demos.images import show
 from conjoin.families.multimodal import Multimodal
 
@@ -176,7 +177,9 @@ def _story(model: Any, folder: Path) -> int:
     notes = sentences(model, found)
     print("", *notes, "", sep="\n")
     rows = pd.concat([_on_page(part) for part in found.values()], ignore_index=True)
-    page = write_report(model, folder / "report.html", cases=rows, notes=notes)
+    page = folder / "report.html"
+    with generated(model, "report", page):
+        write_report(model, page, cases=rows, notes=notes)
     print(f"The report: {page}\nThe model, which the next call takes as it is: {folder / 'model'}")
     show(page)
     return 0

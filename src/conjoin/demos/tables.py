@@ -330,19 +330,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(scene: Scene, cases: pd.DataFrame, figures: dict[str, float], folder: Path) -> Path:
+    from conjoin.demos.generated import generated
     from conjoin.report import write_report
 
     notes = sentences(figures)
-    return write_report(
-        scene.model,
-        folder / "report.html",
-        scene.X,
-        scene.y,
-        show_rows=True,
-        cases=cases,
-        plane=scene.plane,
-        notes=notes,
-    )
+    page = folder / "report.html"
+    with generated(scene.model, "report", page):
+        return write_report(
+            scene.model,
+            page,
+            scene.X,
+            scene.y,
+            show_rows=True,
+            cases=cases,
+            plane=scene.plane,
+            notes=notes,
+        )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ JointOutlier and JointImputer."""
 from conjoin.estimators.classifier import JointClassifier
 from conjoin.estimators.density import JointDensity
 from conjoin.estimators.functions import compare, load
+from conjoin.estimators.marked import mark
 from conjoin.estimators.notices import ColumnWarning
 from conjoin.estimators.pipeline import JointImputer, JointOutlier
 from conjoin.estimators.pretrained import from_pretrained
@@ -19,4 +20,5 @@ __all__ = [
     "compare",
     "from_pretrained",
     "load",
+    "mark",
 ]

@@ -3,6 +3,7 @@ raw row.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from conjoin.model.model import Model
@@ -20,7 +21,9 @@ from conjoin.model.words import (
     task_words,
 )
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "with_audit"]
+
+AUDIT = "Audit"
 
 MAX_LISTED_COLUMNS = 200  # columns listed
 
@@ -40,6 +43,15 @@ def model_card(model: Model) -> str:
         _section("Columns", _columns(model)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def with_audit(card: str, words: Sequence[str]) -> str:
+    """A card with what an audit found, in place of what an earlier one did."""
+    begin = f"## {AUDIT}\n"
+    before, found, rest = card.partition(begin)
+    _, section, after = rest.partition("\n## ") if found else ("", "", "")
+    kept = before.rstrip() + (f"\n\n## {after}".rstrip() if section else "")
+    return f"{kept}\n\n{_section(AUDIT, _list(list(words)))}\n".lstrip()
 
 
 def _use() -> str:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from conjoin import __version__
+from conjoin.marking.watermark import Watermark
 from conjoin.model.model import Model
 from conjoin.model.saving import model_hash
 from conjoin.serving.gate import Gate
@@ -36,6 +37,7 @@ def create_app(
     limits: Limits | None = None,
     key: str | None = None,
     template: Template | None = None,
+    watermark: Watermark | None = None,
 ) -> Guard:
     """The ASGI application that answers for an estimator.
 
@@ -51,11 +53,14 @@ def create_app(
         That clients must send, if any.
     template
         How a conversation reads as a text.
+    watermark
+        That answers in words carry.
 
     Raises
     ------
     ValueError
-        For a model of pictures, or of several targets.
+        For a model of pictures, or of several targets, or for a watermark where nothing is
+        answered in words.
     """
     model = _served(estimator)
     limits = limits or Limits()
@@ -71,9 +76,11 @@ def create_app(
         lifespan=_closing(gate),
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    if watermark is not None and not continues_texts(model):
+        raise ValueError("A watermark is carried by texts, and this model answers with rows.")
     app.include_router(row_routes(RowApi(estimator, limits, gate, metrics)))
     if continues_texts(model):
-        texts = TextModel(model, template or Template())
+        texts = TextModel(model, template or Template(), watermark)
         fingerprint = model_hash(model)[:16]
         app.include_router(text_routes(TextApi(texts, name, limits, gate, metrics, fingerprint)))
 

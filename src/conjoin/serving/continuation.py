@@ -19,6 +19,7 @@ from torch import Tensor
 from conjoin.codecs.tokens import Tokens
 from conjoin.core import Density, categorical, stream
 from conjoin.core.sampling import Sampling
+from conjoin.marking.watermark import SUB_KEYS, Watermark, Writing
 from conjoin.serving.pieces import Writer
 
 __all__ = ["LENGTH", "STOP", "Chunk", "Continuation", "Piece", "Wish"]
@@ -48,6 +49,8 @@ class Wish:
         How many of the most probable tokens are told at each place.
     again
         How many texts of the same request read the same before this one: each has its own noise.
+    watermark
+        That the noise carries, if any.
     """
 
     choices: int = 1
@@ -58,6 +61,7 @@ class Wish:
     stop: tuple[str, ...] = ()
     top: int = 0
     again: int = 0
+    watermark: Watermark | None = None
 
     @property
     def sampling(self) -> Sampling | None:
@@ -94,10 +98,21 @@ class _Answer:
     noise: torch.Generator
     writer: Writer
     stop: tuple[str, ...]
+    marking: Writing | None = None
     held: list[Piece] = field(default_factory=list)  # may turn out to begin a stop string
     log_p: float = 0.0  # of tokens whose character is not yet whole
     top: tuple[tuple[str, float], ...] = ()
     count: int = 0
+
+    def drawn(self, log_q: Tensor) -> int:
+        """The next token by log q, (1, V)."""
+        if self.marking is None:
+            return int(categorical(log_q, self.noise))
+        code = self.marking.choose(log_q[0].numpy())
+        if code is None:
+            code = int(categorical(log_q, self.noise))
+        self.marking.add(code)
+        return code
 
     def add(self, code: int, log_p: float, top: tuple[tuple[str, float], ...]) -> Chunk | None:
         """One more token."""
@@ -211,7 +226,12 @@ class Continuation:
     def _answer(self, choice: int) -> _Answer:
         again = f", again {self._wish.again}" if self._wish.again else ""
         noise = stream(self._wish.seed, f"answer {choice}{again}")
-        return _Answer(choice, noise, Writer(self._tokens, self._before), self._wish.stop)
+        writer = Writer(self._tokens, self._before)
+        mark = self._wish.watermark
+        if mark is None or self._wish.sampling is None:
+            return _Answer(choice, noise, writer, self._wish.stop)
+        part = int(torch.randint(SUB_KEYS, (), generator=noise))
+        return _Answer(choice, noise, writer, self._wish.stop, Writing(mark, part))
 
     def advance(self, seconds: float) -> list[Chunk]:
         """Go on for about so many seconds, at least by one token."""
@@ -250,7 +270,7 @@ class Continuation:
         if how is None:
             code = int(log_next.argmax())
         else:
-            code = int(categorical(how.of(log_next[None]), answer.noise))
+            code = answer.drawn(how.of(log_next[None]))
         log_p = float(log_next[code])
         top = self._top(log_next)
         if code == end:

@@ -7,6 +7,8 @@ from conjoin.serving.gate import Gate
 
 __all__ = ["Metrics"]
 
+ACCEPT = "accept"
+
 
 class Metrics:
     """Of one server; ``gate`` tells how many requests it holds."""
@@ -29,11 +31,35 @@ class Metrics:
         self.refused = Counter(
             "conjoin_unfamiliar", "Texts that were unfamiliar.", registry=self._registry
         )
+        self.joules = Counter(
+            "conjoin_joules", "Energy of answers, counted or modelled.", registry=self._registry
+        )
+        self.answers = Counter(
+            "conjoin_answers", "Answers, by verdict.", ["verdict"], registry=self._registry
+        )
         self.seconds = Histogram(
             "conjoin_request_seconds", "From the body to the end.", registry=self._registry
         )
         inside = Gauge("conjoin_requests_held", "Requests held now.", registry=self._registry)
         inside.set_function(lambda: gate.inside)
+        self._spent = 0.0
+        self._accepted = 0
+        each = Gauge(
+            "conjoin_joules_per_accepted_answer",
+            "Energy of all answers over those that were accepted; NaN without any.",
+            registry=self._registry,
+        )
+        each.set_function(lambda: self._spent / self._accepted if self._accepted else float("nan"))
+
+    def spent(self, joules: float) -> None:
+        """Energy that answers took."""
+        self._spent += joules
+        self.joules.inc(joules)
+
+    def answered(self, verdict: str | None, count: int = 1) -> None:
+        """Answers of one verdict; None where none could be given."""
+        self.answers.labels(verdict or "none").inc(count)
+        self._accepted += count if verdict == ACCEPT else 0
 
     def text(self) -> bytes:
         """All of them."""

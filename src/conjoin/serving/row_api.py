@@ -1,6 +1,7 @@
 """predict, decide, impute, sample, counterfactual and score of rows, as JSON."""
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from conjoin.codecs.sequence import Prefix
 from conjoin.core import Status
 from conjoin.core.capabilities import worst
 from conjoin.model.model import Model
+from conjoin.questions.decide import ACCEPT
 from conjoin.questions.impute import status_of_means
 from conjoin.questions.predict import log_proba, means, quantiles
 from conjoin.serving.asking import asked
@@ -20,6 +22,7 @@ from conjoin.serving.gate import Gate
 from conjoin.serving.limits import Limits
 from conjoin.serving.metrics import Metrics
 from conjoin.serving.row_bodies import Beginning, Body, Given, Range, Rates, rows_type
+from conjoin.util.energy import Energy, Tally
 from conjoin.util.plain import plain_value
 
 __all__ = ["RowAnswers", "RowApi", "row_routes"]
@@ -38,6 +41,7 @@ class RowAnswers(Body):
     status: str | None = Field(None, description="exact, lower bound, approximate or relative")
     seed: int | None = Field(None, description="draws the same again")
     notes: list[str] = Field([], description="what was assumed")
+    energy: dict[str, Any] | None = Field(None, description="joules of the answer, and of a row")
 
 
 class RowApi:
@@ -53,9 +57,24 @@ class RowApi:
     async def ask(self, body: Any, call: Callable[[], dict[str, Any]]) -> RowAnswers:
         """Answered in the model's thread; what the library refuses names the field."""
         scarce = "There is not enough memory for this: send fewer rows."
-        found, notes = await asked(self.gate, call, body, scarce, "rows")
+        tally = Tally()
+
+        def tallied() -> dict[str, Any]:
+            with tally:
+                return call()
+
+        found, notes = await asked(self.gate, tallied, body, scarce, "rows")
         self.metrics.rows.inc(len(found["rows"]))
-        return RowAnswers(**found, notes=notes)
+        return RowAnswers(**found, notes=notes, energy=self._spent(found["rows"], tally.energy))
+
+    def _spent(self, rows: list[dict[str, Any]], energy: Energy) -> dict[str, Any]:
+        """Of all rows, of each, and where there are verdicts of each that was accepted."""
+        self.metrics.spent(energy.joules)
+        verdicts = Counter(row["verdict"] for row in rows if "verdict" in row)
+        for verdict, count in verdicts.items():
+            self.metrics.answered(str(verdict), count)
+        accepted = {"accepted": verdicts[ACCEPT]} if verdicts else {}
+        return energy.told(row=len(rows), **accepted)
 
     def raw(self, rows: list[Any]) -> Any:
         """What estimators take: a frame of the columns that any row has, or strings."""

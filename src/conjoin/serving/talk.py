@@ -8,7 +8,7 @@ The larger of two p-values of which one is valid is valid, so the false-alarm ra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.core import Density, Encoded, Event, stream
+from conjoin.marking.watermark import Watermark
 from conjoin.model.model import Model
 from conjoin.questions.explain import reasons
 from conjoin.serving.continuation import Continuation, Wish
@@ -27,6 +28,9 @@ __all__ = ["TextModel", "Verdict", "continues_texts"]
 ACCEPT = "accept"
 UNFAMILIAR = "unfamiliar"
 NOT_CALIBRATED = "the model has no calibration rows: call calibrate(prompts)"
+TOO_CERTAIN = (
+    "too little of the answer was left to chance, or it is too short, for its watermark to be found"
+)
 SHOWN_CHARACTERS = 40  # of a text in a message
 DRAWS = 64  # texts of the model, whose beginnings are usual ones
 MIN_BEGINNINGS = 20  # fewer can't tell what is usual
@@ -64,10 +68,12 @@ def continues_texts(model: Model) -> bool:
 
 @dataclass
 class TextModel:
-    """A model of texts that answers. ``template``: how a conversation reads as a text."""
+    """A model of texts that answers. ``template``: how a conversation reads as a text;
+    ``watermark``: that answers carry, if any."""
 
     model: Model
     template: Template = field(default_factory=Template)
+    watermark: Watermark | None = None
 
     @property
     def density(self) -> Density:
@@ -166,7 +172,18 @@ class TextModel:
     # ------------------------------------------------------------------ answers
 
     def continuation(self, codes: Sequence[int], wish: Wish) -> Continuation:
+        wish = replace(wish, watermark=self.watermark)
         return Continuation(self.density, self.tokens, codes, wish)
+
+    def marked(self, said: str, wish: Wish) -> dict[str, Any]:
+        """Whether an answer carries the watermark, as whoever has the key will find it."""
+        if self.watermark is None:
+            return {"on": False, "reason": "the server has no key for one"}
+        if wish.sampling is None:
+            return {"on": False, "reason": "the most probable tokens are taken, none is drawn"}
+        found = self.watermark.found(self.tokens.codes(said))
+        told = {"on": True, "p_value": found.p_value, "tokens": found.tokens}
+        return told if found.there else {**told, "reason": TOO_CERTAIN}
 
     def verdict(self, text: str, false_alarm: float) -> Verdict:
         """Of a text whose end is not yet known."""

@@ -27,6 +27,7 @@ from conjoin.serving.pieces import pieces_of
 from conjoin.serving.refusals import Refusal
 from conjoin.serving.talk import TextModel, Verdict
 from conjoin.serving.text_bodies import ChatBody, CompletionBody, EmbeddingBody, limited
+from conjoin.util.energy import Tally
 
 __all__ = ["TextApi", "text_routes"]
 
@@ -43,6 +44,7 @@ class _Text:
     verdict: Verdict
     writing: Continuation | None = None
     chunks: list[Chunk] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)  # of the verdict, of reading and of writing
     echo: str = ""  # the text so far, where it is to be sent back
     echoed: list[Piece] = field(default_factory=list)
 
@@ -104,11 +106,16 @@ class TextApi:
         turns = [{"role": turn.role, "content": turn.said} for turn in body.messages]
         self.model.refuse_disorder(turns)
         last = len(turns) - 1
-        verdict = self.verdict(turns[-1]["content"], f"messages.{last}.content", body)
+        tally = Tally()
+        with tally:
+            verdict = self.verdict(turns[-1]["content"], f"messages.{last}.content", body)
         if verdict.refused and body.abstain:
-            return [_Text(0, [], verdict)]
+            self.metrics.answered(verdict.verdict)
+            self.metrics.spent(tally.energy.joules)
+            return [_Text(0, [], verdict, tally=tally)]
         codes = self.model.codes_of_turns(turns)
-        return [_Text(0, codes, verdict, self.model.continuation(codes, wish))]
+        writing = self.model.continuation(codes, wish)
+        return [_Text(0, codes, verdict, writing, tally=tally)]
 
     def prompts(self, body: CompletionBody, wish: Wish) -> list[_Text]:
         out: list[_Text] = []
@@ -116,10 +123,13 @@ class TextApi:
             if body.echo and body.logprobs is not None:
                 self.model.refuse_ends(codes, "prompt")
             text = self.model.tokens.text(codes)
-            verdict = self.verdict(text, "prompt", body)
+            tally = Tally()
+            with tally:
+                verdict = self.verdict(text, "prompt", body)
             own = replace(wish, again=sum(one.codes == codes for one in out))
             writing = self.model.continuation(codes, own)
-            out.append(_Text(index, codes, verdict, writing, echo=text if body.echo else ""))
+            echo = text if body.echo else ""
+            out.append(_Text(index, codes, verdict, writing, tally=tally, echo=echo))
         return out
 
     def codes_of(self, asked: Any, name: str) -> list[list[int]]:
@@ -153,13 +163,18 @@ class TextApi:
                 self.metrics.tokens.inc(writing.count - before)
                 text.chunks += chunks
                 for chunk in chunks:
+                    if chunk.finish is not None:
+                        self.metrics.answered(text.verdict.verdict)
                     yield text, chunk
 
     def more(self, text: _Text) -> list[Chunk]:
         """The next chunks of a text; the pieces of an echo with the first of them."""
         writing: Any = text.writing
         begins = not writing.begun
-        chunks: list[Chunk] = writing.advance(TURN_SECONDS)
+        spent = text.tally.energy.joules
+        with text.tally:
+            chunks: list[Chunk] = writing.advance(TURN_SECONDS)
+        self.metrics.spent(text.tally.energy.joules - (0.0 if begins else spent))
         if begins and text.echo:
             told = pieces_of(self.model.tokens, text.codes, writing.told)
             text.echoed = [Piece(words, log_p) for words, log_p in told]
@@ -176,16 +191,24 @@ class TextApi:
             "system_fingerprint": self.fingerprint,
         }
 
-    @staticmethod
-    def about(verdict: Verdict, chunks: Sequence[Chunk], seed: int) -> dict[str, Any]:
-        """What is known of an answer; ``log_prob``: of the answer given the text so far, nats."""
+    def about(self, text: _Text, chunks: Sequence[Chunk], body: Any, seed: int) -> dict[str, Any]:
+        """What is known of an answer; ``log_prob``: of the answer given the text so far, nats;
+        ``energy``: of what was done so far, shared out among the answers to one text."""
         pieces = [piece for chunk in chunks for piece in chunk.pieces]
+        verdict = text.verdict
+        written = 0 if text.writing is None else text.writing.count
+        said = "".join(chunk.text for chunk in chunks)
+        mark = {}
+        if self.model.watermark is not None and text.writing is not None:
+            mark = {"watermark": self.model.marked(said, self.wish(body, seed))}
         return {
             "verdict": verdict.verdict,
             "log_prob": sum((piece.log_p for piece in pieces), 0.0) if chunks else None,
             "familiarity": verdict.familiarity,
             "reason": verdict.reason,
             "seed": seed,
+            "energy": text.tally.energy.shared(body.n).told(token=written / body.n),
+            **mark,
         }
 
     @staticmethod
@@ -219,7 +242,7 @@ class TextApi:
             "role": "assistant",
             "content": None if refused else "".join(chunk.text for chunk in chunks),
             "refusal": text.verdict.refusal if refused else None,
-            "conjoin": self.about(text.verdict, chunks, seed),
+            "conjoin": self.about(text, chunks, body, seed),
         }
         pieces = [piece for chunk in chunks for piece in chunk.pieces]
         finish = STOP if refused else chunks[-1].finish
@@ -245,12 +268,12 @@ class TextApi:
             begin = {"refusal": text.verdict.refusal} if refused else {"content": ""}
             yield event(index, {"role": "assistant", **begin})
             if refused:
-                yield event(index, {"conjoin": self.about(text.verdict, [], seed)}, STOP)
+                yield event(index, {"conjoin": self.about(text, [], body, seed)}, STOP)
         async for _, chunk in self.written([text], body):
             delta: dict[str, Any] = {"content": chunk.text} if chunk.text else {}
             if chunk.finish is not None:
                 own = [one for one in text.chunks if one.choice == chunk.choice]
-                delta["conjoin"] = self.about(text.verdict, own, seed)
+                delta["conjoin"] = self.about(text, own, body, seed)
             logprobs = _chat_logprobs(chunk.pieces) if body.logprobs and chunk.pieces else None
             yield event(chunk.choice, delta, chunk.finish, logprobs)
         if "usage" in head:
@@ -291,7 +314,7 @@ class TextApi:
         if begins:
             pieces = [*text.echoed, *pieces]
         finish = new[-1].finish
-        more = {} if finish is None else {"conjoin": self.about(text.verdict, whole, seed)}
+        more = {} if finish is None else {"conjoin": self.about(text, whole, body, seed)}
         return {
             "index": text.index * body.n + new[0].choice,
             "text": (text.echo if begins else "") + "".join(chunk.text for chunk in new),

@@ -5,6 +5,10 @@
     meter.energy
     # 0.0021 kWh (CPU time x 12 W per core, 0.0007 to 0.0042), 0.42 % of a brain's day
 
+    with Tally() as tally:  # as often as there are pieces of work, from some milliseconds on
+        answer()
+    tally.energy
+
 The processor is read from its own counters (RAPL) where the system lets us, a GPU that this process
 has used from NVIDIA's (the extra ``energy``); else energy is CPU time times a stated power per busy
 core. The method is always named.
@@ -17,6 +21,7 @@ and are good to some 5 %.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import sys
@@ -26,12 +31,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["BRAIN_KWH_PER_DAY", "WATTS_PER_CORE", "Energy", "Meter"]
+__all__ = ["BRAIN_KWH_PER_DAY", "WATTS_PER_CORE", "Energy", "Meter", "Tally"]
 
 BRAIN_KWH_PER_DAY = 0.5
 WATTS_PER_CORE = (12.0, 4.0, 24.0)  # taken, low, high
 COUNTER_ERROR = 0.05
 JOULES_PER_KWH = 3.6e6
+BRAIN_WATTS = BRAIN_KWH_PER_DAY * JOULES_PER_KWH / 86400  # 20.8
+POWERCAP = "/sys/class/powercap"
+GPU = "GPU counters"
 POLL_SECONDS = 30.0  # a RAPL counter of 65 kJ wraps after 160 s at 400 W
 
 
@@ -56,6 +64,37 @@ class Energy:
     def brain_days(self) -> float:
         """How many days a human brain runs on it, at 0.5 kWh a day."""
         return self.kwh / BRAIN_KWH_PER_DAY
+
+    @property
+    def joules(self) -> float:
+        return self.kwh * JOULES_PER_KWH
+
+    def told(self, **times: float) -> dict[str, Any]:
+        """In joules, for an answer; ``times``: so many of what the energy was spent on, such as
+        tokens=40, of which each has its share (None where there is none).
+
+        >>> how = "CPU time x 12 W per core"
+        >>> Energy(1e-5, 5e-6, 2e-5, how, 3.0, 3.0).told(token=18)["joules_per_token"]
+        2.0
+        """
+        shares = {
+            f"joules_per_{name}": self.joules / count if count else None
+            for name, count in times.items()
+        }
+        return {
+            "joules": self.joules,
+            "low": self.low * JOULES_PER_KWH,
+            "high": self.high * JOULES_PER_KWH,
+            **shares,
+            "brain_seconds": self.joules / BRAIN_WATTS,
+            "method": self.method,
+        }
+
+    def shared(self, count: int) -> "Energy":
+        """What each of ``count`` answers that were worked out together took."""
+        numbers = (self.kwh, self.low, self.high, self.seconds, self.cpu_seconds)
+        kwh, low, high, seconds, cpu_seconds = (number / max(count, 1) for number in numbers)
+        return Energy(kwh, low, high, self.method, seconds, cpu_seconds)
 
     def __add__(self, other: "Energy") -> "Energy":
         methods = dict.fromkeys((*self.method.split("; "), *other.method.split("; ")))
@@ -90,7 +129,7 @@ class Meter:
     """Context manager: ``energy`` is the energy so far, and after the block the energy of the
     block."""
 
-    def __init__(self, powercap: str | Path = "/sys/class/powercap") -> None:
+    def __init__(self, powercap: str | Path = POWERCAP) -> None:
         self._counters = [Counter(zone) for zone in rapl_zones(Path(powercap))]
         self._energy: Energy | None = None
 
@@ -124,21 +163,69 @@ class Meter:
         cpu_seconds = _cpu_seconds() - self._cpu_start
         energy = self._processor(seconds, cpu_seconds)
         if self._gpu_start is not None and _uses_gpu():
-            energy += _counted(
-                (gpu_joules() or self._gpu_start) - self._gpu_start, "GPU counters", 0.0, 0.0
-            )
+            energy += _counted((gpu_joules() or self._gpu_start) - self._gpu_start, GPU, 0.0, 0.0)
         return energy
 
     def _processor(self, seconds: float, cpu_seconds: float) -> Energy:
-        joules = [counter.update() for counter in self._counters]
-        if joules and None not in joules and sum(filter(None, joules)) > 0:
-            return _counted(
-                sum(filter(None, joules)), "processor counters, all programs", seconds, cpu_seconds
-            )
-        taken, low, high = (watts * cpu_seconds / JOULES_PER_KWH for watts in WATTS_PER_CORE)
-        return Energy(
-            taken, low, high, f"CPU time x {WATTS_PER_CORE[0]:g} W per core", seconds, cpu_seconds
-        )
+        return _processor(_read(self._counters), seconds, cpu_seconds)
+
+
+class Tally:
+    """Energy of pieces of work, added up: a context manager that is entered once for each.
+
+    It starts no thread and reads a few files, so that it may stand around some milliseconds of
+    work. A piece takes less than the minutes in which a counter wraps twice."""
+
+    def __init__(self, powercap: str | Path = POWERCAP) -> None:
+        self._counters = [Counter(zone) for zone in _zones(str(powercap))]
+        self._counted: float | None = 0.0  # joules; None once a counter can't be read
+        self._gpu: float | None = None
+        self._seconds = 0.0
+        self._cpu_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        for counter in self._counters:
+            counter.start()
+        self._gpu_start = gpu_joules() if _uses_gpu() else None
+        self._start = time.perf_counter()
+        self._cpu_start = time.process_time()  # finer than the ticks of os.times
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._seconds += time.perf_counter() - self._start
+        self._cpu_seconds += time.process_time() - self._cpu_start
+        joules = _read(self._counters)
+        known = joules is not None and self._counted is not None
+        self._counted = self._counted + joules if known else None  # type: ignore[operator]
+        if self._gpu_start is not None:
+            self._gpu = (self._gpu or 0.0) + (gpu_joules() or self._gpu_start) - self._gpu_start
+
+    @property
+    def energy(self) -> Energy:
+        """Of all pieces so far."""
+        energy = _processor(self._counted, self._seconds, self._cpu_seconds)
+        return energy if self._gpu is None else energy + _counted(self._gpu, GPU, 0.0, 0.0)
+
+
+@functools.cache
+def _zones(powercap: str) -> list[Path]:
+    """Those of this machine, which stay as they are."""
+    return rapl_zones(Path(powercap))
+
+
+def _read(counters: "list[Counter]") -> float | None:
+    """Joules since the counters were started; None where one can't be read, or there is none."""
+    joules = [counter.update() for counter in counters]
+    return None if not joules or None in joules else sum(filter(None, joules))
+
+
+def _processor(joules: float | None, seconds: float, cpu_seconds: float) -> Energy:
+    """By counters where they tell anything, else by CPU time."""
+    if joules:
+        return _counted(joules, "processor counters, all programs", seconds, cpu_seconds)
+    taken, low, high = (watts * cpu_seconds / JOULES_PER_KWH for watts in WATTS_PER_CORE)
+    method = f"CPU time x {WATTS_PER_CORE[0]:g} W per core"
+    return Energy(taken, low, high, method, seconds, cpu_seconds)
 
 
 class Counter:

@@ -15,7 +15,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 try:
@@ -24,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "before_placing",
     "locked",
     "new_file",
     "new_folder",
@@ -44,6 +46,27 @@ RENAME_EXCHANGE = 2
 
 _numbers = itertools.count()
 _open: set[str] = set()  # temporary names that this process is writing
+# (each file under its temporary name -> the name it takes, the folder if it is part of one)
+Placed = Callable[[dict[Path, Path], Path | None], None]
+_BEFORE: ContextVar[Placed | None] = ContextVar("before", default=None)
+
+
+@contextlib.contextmanager
+def before_placing(call: Placed | None) -> Iterator[None]:
+    """Inside, ``call`` sees every file once it is whole, and before it takes its name; it may still
+    change what the temporary file holds. None: nothing does, whatever is said around it."""
+    token = _BEFORE.set(call)
+    try:
+        yield
+    finally:
+        _BEFORE.reset(token)
+
+
+def _tell(files: dict[Path, Path], target: Path, folder: Path | None) -> None:
+    """Call what is to see the files, unless they are part of another draft, which is seen later."""
+    call = _BEFORE.get()
+    if call is not None and not _open.intersection(target.parts):
+        call(files, folder)
 
 
 @contextlib.contextmanager
@@ -74,6 +97,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
     draft = _draft_of(path.with_name(name))
     try:
         yield draft
+        _tell({draft: path}, path, None)
         _force(draft)
         draft.replace(path)
         _force_folder(path.parent)
@@ -108,6 +132,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     draft.mkdir()
     try:
         yield draft
+        files = sorted(entry for entry in draft.rglob("*") if entry.is_file())
+        _tell({file: path / file.relative_to(draft) for file in files}, path, path)
         for entry in draft.rglob("*"):
             _force_folder(entry) if entry.is_dir() else _force(entry)
         _force_folder(draft)

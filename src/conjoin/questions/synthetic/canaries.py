@@ -28,7 +28,7 @@ from conjoin.codecs.table.native import plain_frame
 from conjoin.questions.synthetic.copies import nearest, ranked
 from conjoin.questions.synthetic.tables import coded
 
-__all__ = ["NO_MEMORY", "CanaryAudit", "canary_audit"]
+__all__ = ["NO_MEMORY", "CanaryAudit", "canary_audit", "exposure", "strange_rows"]
 
 NO_MEMORY = 1 / math.log(2)  # bits: the mean of -log2 of a uniform rank
 
@@ -109,7 +109,7 @@ def canary_audit(
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}.")
     rng = np.random.default_rng(random_state)
-    strange, labels = _strange(X, y, canaries + references, rng)
+    strange, labels = strange_rows(X, y, canaries + references, rng)
     planted = np.repeat(np.arange(canaries), repeats)
     order = rng.permutation(len(X) + len(planted))
     table = (
@@ -122,8 +122,8 @@ def canary_audit(
     distance = _distances(X, strange, drawn)
     top = int((score[:canaries] > np.quantile(score[canaries:], 0.9)).sum())
     return CanaryAudit(
-        _exposure(score[:canaries], score[canaries:]),
-        _exposure(-distance[:canaries], -distance[canaries:]),
+        exposure(score[:canaries], score[canaries:]),
+        exposure(-distance[:canaries], -distance[canaries:]),
         math.log2(1 + references),
         (
             int((distance[:canaries] == 0).sum()),
@@ -134,7 +134,7 @@ def canary_audit(
     )
 
 
-def _strange(
+def strange_rows(
     X: pd.DataFrame, y: Any, count: int, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, Any]:
     """Rows whose every cell is drawn from its own column, and labels likewise."""
@@ -156,7 +156,7 @@ def _distances(X: pd.DataFrame, strange: pd.DataFrame, drawn: pd.DataFrame) -> n
     return nearest(rows, draws)
 
 
-def _exposure(planted: np.ndarray, references: np.ndarray) -> np.ndarray:
+def exposure(planted: np.ndarray, references: np.ndarray) -> np.ndarray:
     """(K,) bits; rows that tie with a planted one stand before it by half."""
     above = (references[None] > planted[:, None]).sum(1) + (
         references[None] == planted[:, None]

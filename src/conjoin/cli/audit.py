@@ -1,0 +1,139 @@
+"""audit: what a model remembers of its rows, whom it serves worst, what it cost."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from conjoin.cli import options as opt
+from conjoin.cli.files import limits_of, load_model, read
+from conjoin.cli.output import claim
+from conjoin.cli.target import labels
+from conjoin.cli.voice import Voice
+
+__all__ = ["audit"]
+
+
+def audit(
+    model: opt.ModelFolder,
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="The table of the fit.", show_default=False),
+    ],
+    holdout: Annotated[
+        str | None,
+        typer.Option(
+            "--holdout",
+            metavar="DATA",
+            help="Rows that the model has never seen.",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by", metavar="COLUMN", help="Groups to tell apart. Repeatable.", show_default=False
+        ),
+    ] = None,
+    canaries: Annotated[
+        str | None,
+        typer.Option(
+            "--canaries",
+            metavar="DATA",
+            help="Rows that were planted in the table of the fit; a column `planted` may say "
+            "which were, and which were left out.",
+            show_default=False,
+        ),
+    ] = None,
+    shadows: Annotated[
+        int,
+        typer.Option(
+            "--shadows", help="Models fitted to halves of all rows, an even number.", min=0
+        ),
+    ] = 4,
+    false_alarm: opt.FalseAlarm = 0.05,
+    max_error: Annotated[
+        float, typer.Option("--max-error", help="Share of accepted answers that may be wrong.")
+    ] = 0.05,
+    card: Annotated[
+        bool,
+        typer.Option("--card/--no-card", help="Write what was found into the model's card."),
+    ] = True,
+    seed: opt.Seed = 0,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="An HTML file about it.", show_default=False),
+    ] = None,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """What a model remembers of its training rows, whom it serves worst, and what it cost."""
+    voice = Voice(quiet, as_json)
+    claim(out, force, (".html", ".htm"))
+    limits = limits_of(max_bytes, max_ratio, max_columns)
+    estimator = load_model(model, device)
+    codec = estimator.model_.codec
+    target = estimator.model_.target
+    X, y = _parts(read(data, limits, voice, codec), target, codec)
+    held: Any = (None, None)
+    if holdout is not None:
+        held = _parts(read(holdout, limits, voice, codec), target, codec)
+    planted = None if canaries is None else read(canaries, limits, voice, codec)
+    if planted is not None and target is not None:
+        planted = planted.drop(columns=str(target.name), errors="ignore")
+    from conjoin.questions.audit.run import audit as judge
+
+    found = judge(
+        estimator,
+        X,
+        y,
+        X_held=held[0],
+        y_held=held[1],
+        by=tuple(by or ()),
+        canaries=planted,
+        shadows=shadows,
+        false_alarm=false_alarm,
+        max_error=max_error,
+        random_state=seed,
+        verbose=not quiet,
+    )
+    voice.tell(*found.words())
+    name = Path(model).expanduser().resolve().name
+    if out is not None:
+        from conjoin.report.audit import write_audit
+
+        write_audit(found, name, out)
+        voice.path(f"The audit lies in {out}.")
+    if card:
+        _write_card(Path(model).expanduser(), found.words(), voice)
+    voice.json(found.to_json())
+
+
+def _parts(frame: Any, target: Any, codec: Any) -> tuple[Any, Any]:
+    """(x, y or None); strings as a list."""
+    y = None
+    if target is not None and str(target.name) in frame:
+        y = labels(frame[str(target.name)], target)
+        frame = frame.drop(columns=str(target.name))
+    if codec.columnwise:
+        return frame, y
+    (column,) = (column.name for column in codec.schema.modelled)
+    if column not in frame:
+        raise ValueError(f"There is no column {column!r}, which the model reads.")
+    return [str(cell) for cell in frame[column].dropna()], y
+
+
+def _write_card(folder: Path, words: list[str], voice: Voice) -> None:
+    """The section of the card, which replaces that of an earlier audit."""
+    from conjoin.model.card import with_audit
+    from conjoin.util.files import write_text
+
+    file = folder / "README.md"
+    old = file.read_text(encoding="utf-8") if file.is_file() else ""
+    write_text(file, with_audit(old, words))
+    voice.note(f"The model's card, {file}, tells it too (--no-card leaves it out).")

@@ -1,0 +1,87 @@
+"""verify: what made a file, whether it was changed since, whether a text carries a watermark."""
+
+from typing import Annotated
+
+import typer
+
+from conjoin.cli import options as opt
+from conjoin.cli.voice import Voice
+
+__all__ = ["verify"]
+
+FAILED = 1
+
+
+def verify(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="What a model may have made.", show_default=False),
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEYFILE",
+            help="Of `conjoin serve --watermark`: look for that watermark in a text.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="With --key: the model whose tokens the text is made of.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: opt.Json = False,
+) -> int:
+    """Say what made a file, and whether it was changed since. Exit code 0: valid; 1: changed, or
+    not marked; 2: it can't be told. With --key: whether a text carries a watermark."""
+    voice = Voice(as_json=as_json)
+    if (key is None) != (model is None):
+        raise ValueError(
+            "A watermark is looked for by its key and by the tokens of a model: --key and --model "
+            "go together."
+        )
+    if key is not None and model is not None:
+        return _watermark(file, key, model, voice)
+    from conjoin.marking.verify import VALID
+    from conjoin.marking.verify import verify as check
+
+    found = check(file)
+    voice.path(found.words)
+    voice.json({"file": file, **found.to_json()})
+    return 0 if found.state == VALID else FAILED
+
+
+def _watermark(file: str, key: str, folder: str, voice: Voice) -> int:
+    """Whether the text in a file carries the watermark of a key."""
+    from pathlib import Path
+
+    from conjoin.marking.watermark import MAX_P_VALUE, Watermark, key_from
+    from conjoin.serving.opening import model_of, opened
+    from conjoin.serving.talk import continues_texts
+
+    watermark = Watermark(key_from(key))
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is no text in UTF-8.") from None
+    model = model_of(opened(folder)[0])
+    if not continues_texts(model):
+        raise ValueError(f"{folder} is no model of texts, so it has no tokens to look at.")
+    found = watermark.found(model.codec.wording.tokens.codes(text))
+    what = f"p = {found.p_value:.2g} from {found.tokens:,} tokens"
+    if found.there:
+        voice.path(f"{file}: carries the watermark of this key: {what}.")
+    else:
+        voice.path(
+            f"{file}: no watermark of this key is found: {what}, and under {MAX_P_VALUE:g} is "
+            "asked for; a text that is short, edited, or left little to chance may still carry it."
+        )
+    voice.json(
+        {"file": file, "p_value": found.p_value, "tokens": found.tokens, "watermark": found.there}
+    )
+    return 0 if found.there else FAILED

@@ -1,0 +1,185 @@
+"""Whether a file is as it was when a model made it: by its manifest, or by a sidecar."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from conjoin.marking.keys import Key, key_of_user, recorded, serial_of
+from conjoin.marking.origin import told
+from conjoin.marking.picture import can_embed, has_manifest, read_manifest
+from conjoin.marking.sidecar import SUFFIX, digest_of, read_sidecar, sidecar_of
+from conjoin.util.files import resolved
+
+__all__ = ["CHANGED", "UNMARKED", "VALID", "Verification", "verify"]
+
+VALID = "valid"
+CHANGED = "changed"
+UNMARKED = "not marked"
+FOLDERS_ABOVE = 2  # whose sidecars may speak of a file: drawn pictures lie in folders of labels
+# what C2PA's reader is asked about, beside PNG; others are read by their sidecars alone
+WITH_MANIFESTS = (".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".heic", ".svg", ".pdf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What is known of a file.
+
+    Parameters
+    ----------
+    state
+        "valid", "changed" or "not marked".
+    words
+        One sentence.
+    signed
+        Whether a signature was checked, and holds.
+    facts
+        What the mark tells of the file's origin; empty where nothing can be trusted.
+    """
+
+    state: str
+    words: str
+    signed: bool = False
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def verify(path: str | Path) -> Verification:
+    """Whether a file is as it was when a model made it.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that carries a C2PA manifest, or beside which a mark (NAME.mark.json) lies.
+
+    Returns
+    -------
+    Verification
+        ``state`` is "valid", "changed" or "not marked"; ``words`` say so in a sentence.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file.
+    ImportError
+        If it is signed, and the extra ``mark`` is not there to check it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = Path(folder, "rows.csv")
+    ...     _ = made.write_text("a,b")
+    ...     verify(made).state
+    'not marked'
+    """
+    place = resolved(path)
+    if not place.is_file():
+        raise ValueError(f"{path} is no file.")
+    if place.name.endswith(SUFFIX):
+        return _of_sidecar_alone(place)
+    own = sidecar_of(place)
+    if own.is_file():
+        return _beside(place, own) or _unmarked(place)
+    if can_embed(place) or place.suffix.lower() in WITH_MANIFESTS:
+        inside = _inside(place)
+        if inside is not None:
+            return inside
+    for folder in list(place.parents)[:FOLDERS_ABOVE]:
+        mark = sidecar_of(folder)
+        if folder.name and mark.is_file():
+            found = _beside(place, mark)
+            if found is not None:
+                return found
+    return _unmarked(place)
+
+
+def _inside(place: Path) -> Verification | None:
+    """By its own manifest; None where it has none."""
+    try:
+        if can_embed(place) and not has_manifest(place):
+            return None
+        found = read_manifest(place)
+    except ValueError as error:
+        return Verification(CHANGED, f"{place.name}: changed since it was signed: {error}.")
+    if found is None:
+        return None
+    facts, name, number = found
+    origin = f"written by {facts['made_with']}" if facts.get("verb") is None else told(facts)
+    own = _own_key()
+    mine = own is not None and serial_of(own.certificate) == number
+    words = _valid(place.name, origin, f"{name} {number}", mine)
+    return Verification(VALID, words, True, facts)
+
+
+def _valid(name: str, origin: str, key: str, mine: bool) -> str:
+    whose = " (the key of this user)" if mine else ""
+    return (
+        f"{name}: valid, signer unknown: {origin}; no authority vouches for the key {key}{whose}."
+    )
+
+
+def _own_key() -> Key | None:
+    """This user's key, where there is one that can be read."""
+    try:
+        return key_of_user(make=False)
+    except (ImportError, OSError, RuntimeError, ValueError):
+        return None
+
+
+def _beside(place: Path, mark: Path) -> Verification | None:
+    """By a sidecar; None where that is of a folder and does not speak of this file."""
+    name = place.name
+    try:
+        found = read_sidecar(mark)
+    except ValueError as error:
+        return Verification(CHANGED, f"{name}: can't be trusted: {error}.")
+    digest = digest_of(place)
+    called = {known: each for each, known in found.digests.items()}.get(digest)
+    if called is None:
+        target = mark.with_name(mark.name.removesuffix(SUFFIX))
+        if target != place and place.relative_to(target).as_posix() not in found.digests:
+            return None
+        words = f"{name}: changed: it is not the file that {mark.name} speaks of."
+        return Verification(CHANGED, words)
+    renamed = "" if called.rpartition("/")[2] == name else f", as {called}"
+    origin = f"{told(found.claim)}{renamed}"
+    if found.key is None:
+        words = (
+            f"{name}: unchanged, not signed: {origin}; whoever changed the file could have "
+            "changed its mark too."
+        )
+    else:
+        own = _own_key()
+        mine = own is not None and own.fingerprint == found.key
+        words = _valid(name, origin, found.key, mine)
+    return Verification(VALID, words, found.key is not None, found.claim)
+
+
+def _of_sidecar_alone(place: Path) -> Verification:
+    try:
+        found = read_sidecar(place)
+    except ValueError as error:
+        return Verification(CHANGED, f"{place.name}: {error}.")
+    names = ", ".join(list(found.digests)[:3])
+    return Verification(
+        VALID,
+        f"{place.name}: the mark of {names} ({len(found.digests):,} files); ask about the files "
+        "themselves.",
+        found.key is not None,
+        found.claim,
+    )
+
+
+def _unmarked(place: Path) -> Verification:
+    try:
+        noted = recorded(digest_of(place))
+    except (OSError, RuntimeError):
+        noted = None
+    more = (
+        "nothing says what made it"
+        if noted is None
+        else f"{told(noted)} with marking turned off, by the record of this user"
+    )
+    return Verification(UNMARKED, f"{place.name}: not marked: {more}.")

@@ -1,0 +1,1 @@
+"""audit: what a model remembers of its rows, and whom it serves worst."""

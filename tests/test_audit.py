@@ -1,0 +1,304 @@
+"""audit: what a model remembers is told apart from what it learned, and groups that are served
+worse are named."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import conjoin
+from conjoin import JointClassifier, JointDensity
+from conjoin.cli import run
+from conjoin.model.card import with_audit
+from conjoin.questions.audit.extraction import extraction, string_columns
+from conjoin.questions.audit.groups import groups_of
+from conjoin.questions.audit.membership import _ratios, membership
+from conjoin.questions.audit.planted import planted
+from conjoin.questions.audit.run import audit
+from conjoin.questions.synthetic.canaries import strange_rows
+
+RATE = 0.05
+
+
+def rows(count, seed):
+    """Two numbers that go together, a level, and a class that is guessed worse in one town."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=count)
+    town = rng.choice(["north", "south"], count, p=[0.7, 0.3])
+    label = np.where(a + 0.3 * rng.normal(size=count) > 0, "yes", "no")
+    odd = (town == "south") & (rng.random(count) < 0.35)
+    label[odd] = rng.choice(["yes", "no"], odd.sum())
+    X = pd.DataFrame({"a": a, "b": a + 0.2 * rng.normal(size=count), "town": town})
+    return X.round(3), pd.Series(label, name="label")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return *rows(500, 0), *rows(400, 1)
+
+
+@pytest.fixture(scope="module")
+def plain(table):
+    X, y, *_ = table
+    return JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+
+
+# ------------------------------------------------------------------------------------- planted
+
+
+class Knows:
+    """An estimator that knows the rows it was given, and has log p of numbers otherwise."""
+
+    class model_:
+        class codec:
+            columnwise = True
+
+    def __init__(self, known):
+        self.known = set(map(tuple, known.to_numpy().tolist()))
+
+    def score_samples(self, X):
+        rows = X.to_numpy().tolist()
+        return np.array([5.0 * (tuple(row) in self.known) - abs(row[0]) for row in rows])
+
+
+def test_planted_rows_are_told_apart_from_their_like(table):
+    X = table[0][["a", "b"]]
+    canaries = strange_rows(X, None, 40, np.random.default_rng(2))[0]
+    noise = np.random.default_rng(3)
+    found = planted(Knows(pd.concat([X, canaries])), canaries, X, noise)
+    assert found.remembered
+    assert found.bits > 6
+    assert found.gap == pytest.approx(5, abs=1)
+    none = planted(Knows(X), canaries, X, noise)
+    assert not none.remembered
+    assert none.bits == pytest.approx(1.44, abs=1)
+    told = canaries.assign(planted=["yes"] * 20 + ["no"] * 20)
+    half = planted(Knows(pd.concat([X, canaries.head(20)])), told, X, noise)
+    assert half.remembered
+    assert (half.canaries, half.references, half.own_references) == (20, 20, True)
+
+
+def test_without_planting_the_p_value_is_uniform(table):
+    from scipy.stats import kstest
+
+    X = table[0][["a", "b"]]
+    noise = np.random.default_rng(4)
+    found = [
+        planted(Knows(X.head(0)), strange_rows(X, None, 20, noise)[0], X, noise).p_value
+        for _ in range(200)
+    ]
+    assert kstest(found, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("said", [["yes", "yes"], ["no", "no"]])
+def test_canaries_need_both_sides(table, said):
+    X = table[0][["a", "b"]]
+    with pytest.raises(ValueError, match=r"of 2 canaries were planted by the column 'planted'"):
+        planted(Knows(X), X.head(2).assign(planted=said), X, np.random.default_rng(0))
+
+
+def test_a_model_with_planted_strings_and_one_without_are_told_apart():
+    """Codes of ten letters, which nothing but memory makes likely."""
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcd"), 10)) for _ in range(300)]
+    codes = ["".join(rng.choice(list("wxyz"), 10)) for _ in range(40)]
+    said = pd.DataFrame({"text": codes, "planted": ["yes"] * 20 + ["no"] * 20})
+    held = ["".join(rng.choice(list("abcd"), 10)) for _ in range(150)]
+    verdicts = []
+    for extra in (codes[:20] * 3, []):
+        taught = [*texts, *extra]
+        model = JointDensity(family="ngram", types={"text": "text"}).fit(taught)
+        found = audit(model, taught, X_held=held, canaries=said, shadows=0, draws=300)
+        verdicts.append((found.planted.remembered, found.extraction[0].p_value < 0.01))
+        assert found.copies is None
+        assert "shadow" in found.missing["membership"]
+    assert [remembered for remembered, _ in verdicts] == [True, False]
+    assert verdicts[1][1] is False
+
+
+# ---------------------------------------------------------------------------------- membership
+
+
+def test_the_likelihood_ratio_by_hand():
+    own = np.array([3.0, 1.0])
+    shadows = np.array([[3.0, 3.0], [1.0, 1.0], [3.5, 3.5], [0.5, 0.5]])
+    inside = np.array([[True, True], [False, False], [True, True], [False, False]])
+    ratio = _ratios(own, shadows, inside)
+    # means 3.25 and .75, both spreads .25 * sqrt(2)
+    spread = 0.25 * np.sqrt(2)
+    expected = [-0.5 * ((x - 3.25) / spread) ** 2 + 0.5 * ((x - 0.75) / spread) ** 2 for x in own]
+    assert ratio == pytest.approx(expected)
+
+
+def test_a_model_that_keeps_its_rows_is_told_apart_from_one_that_does_not():
+    rng = np.random.default_rng(0)
+    count = 300
+    hardness = rng.normal(size=2 * count)
+    inside = np.stack([rng.random(2 * count) < 0.5 for _ in range(2)])
+    inside = np.concatenate([inside, ~inside])
+
+    class Scores:
+        def __init__(self, keeps):
+            self.scores = hardness + keeps * (np.arange(2 * count) < count)
+
+        def score_samples(self, X):
+            return self.scores[np.asarray(X)]
+
+    for keeps, apart in ((2.0, True), (0.0, False)):
+        noise = 0.3 * rng.normal(size=inside.shape)
+        shadows = hardness + keeps * inside + noise
+        places = np.arange(2 * count)
+        found = membership(Scores(keeps), places[:count], places[count:], shadows, inside)
+        assert found.told_apart is apart
+        assert found.interval[0] <= found.rate <= found.interval[1]
+        assert found.strangers == count
+    assert found.rate < 0.05
+    assert found.auc == pytest.approx(0.5, abs=0.08)
+
+
+# ------------------------------------------------------------------------------------- strings
+
+
+def test_strings_that_come_back_are_counted_beside_those_of_chance():
+    train = [f"secret {place}" for place in range(40)] + ["common"] * 9
+    held = [f"other {place}" for place in range(40)] + ["common"]
+    noise = np.random.default_rng(0)
+    found = extraction("text", train, held, [*train[:12], "other 1", "common"], noise)
+    assert (found.rare, found.given_back, found.by_chance) == (40, 12, 1)
+    assert found.p_value < 0.01
+    assert found.passages == 0  # strings under 50 characters have none
+    assert extraction("text", train, held, ["common"], noise).p_value == 1.0
+
+
+def test_passages_of_long_texts_are_found():
+    noise = np.random.default_rng(0)
+    letters = list("abcdefghij")
+    train = ["".join(noise.choice(letters, 120)) for _ in range(5)]
+    held = ["".join(noise.choice(letters, 120)) for _ in range(5)]
+    drawn = [f"xx{train[0][20:90]}yy", "".join(noise.choice(letters, 120))]
+    found = extraction("text", train, held, drawn, noise)
+    assert (found.given_back, found.passages, found.passages_by_chance) == (0, 1, 0)
+
+
+def test_columns_of_strings_hold_mostly_different_ones():
+    frame = pd.DataFrame({"name": list("abcdef"), "level": list("aabbaa"), "n": range(6)})
+    assert string_columns(frame) == ["name"]
+
+
+# -------------------------------------------------------------------------------------- groups
+
+
+def test_groups_of_numbers_are_quarters_and_small_groups_are_put_together():
+    numbers = pd.Series([*range(100), None], name="n")
+    found = groups_of(numbers)
+    assert found.nunique() == 5
+    assert (found == "missing").sum() == 1
+    many = pd.Series([str(place % 30) for place in range(300)] + ["0"] * 5)
+    assert groups_of(many).nunique() == 13
+    assert "all others" in set(groups_of(many))
+
+
+def test_the_worst_group_is_named(table, plain):
+    X, y, X_held, y_held = table
+    found = audit(
+        plain, X, y, X_held=X_held, y_held=y_held, by=("town", "label"), shadows=0, max_error=0.2
+    )
+    towns, labels = found.groups
+    assert (towns.worst, towns.worse) == ("south", True)
+    guess = plain.predict(X_held)
+    for group in towns.groups:
+        here = (X_held["town"] == group.name).to_numpy()
+        assert group.rows == here.sum()
+        assert group.wrong.count == (guess[here] != y_held[here]).sum()
+        assert group.wrong.low <= group.wrong.share <= group.wrong.high
+    assert {group.name for group in labels.groups} == {"yes", "no"}
+    words = " ".join(found.words())
+    assert "most errors in south" in words
+    assert "beyond chance" in words
+    assert "Energy of the fit: 0.0" in words
+    with pytest.raises(ValueError, match="There is no column 'city' to tell groups by"):
+        audit(plain, X, y, X_held=X_held, y_held=y_held, by=("city",), shadows=0)
+    with pytest.raises(ValueError, match="shadows must be even"):
+        audit(plain, X, y, shadows=3)
+
+
+def test_a_broken_promise_is_named_by_group(table, plain):
+    """Labels of one town are turned, which the calibration rows knew nothing of."""
+    X, y, X_held, y_held = table
+    turned = y_held.where(X_held["town"] == "north", y_held.map({"yes": "no", "no": "yes"}))
+    found = audit(plain, X, y, X_held=X_held, y_held=turned, by=("town",), shadows=0, max_error=0.2)
+    assert found.groups[0].broken == ["south"]
+    assert "broken in south" in " ".join(found.words())
+
+
+# -------------------------------------------------------------------------------------- the verb
+
+
+def test_what_can_not_be_measured_is_said(plain, table):
+    X, y, X_held, y_held = table
+    found = audit(plain, X, y)
+    assert found.membership is None
+    assert "never seen" in found.missing["membership"]
+    few = audit(plain, X, y, X_held=X_held.head(50), y_held=y_held.head(50))
+    assert "needs 100 held-out rows, there are 50" in few.missing["membership"]
+    bare = audit(plain, X, None, X_held=X_held)
+    assert "labels are missing" in bare.missing["membership"]
+    assert json.loads(json.dumps(found.to_json()))["membership"] is None
+    assert conjoin.audit is audit
+
+
+def test_the_verb_writes_a_page_and_the_card(table, tmp_path, monkeypatch, capsys):
+    X, y, X_held, y_held = table
+    monkeypatch.chdir(tmp_path)
+    canaries = strange_rows(X, None, 10, np.random.default_rng(0))[0]
+    canaries.to_csv("planted.csv", index=False)
+    pd.concat([X, canaries]).assign(label=[*y, *(["yes"] * 10)]).to_csv("train.csv", index=False)
+    X_held.assign(label=y_held).to_csv("held.csv", index=False)
+    assert (
+        run(
+            [
+                "fit",
+                "train.csv",
+                "--target",
+                "label",
+                "--family",
+                "nb",
+                "--predictor",
+                "none",
+                "-q",
+                "-o",
+                "m",
+            ]
+        )
+        == 0
+    )
+    line = "audit m train.csv --holdout held.csv --by town --canaries planted.csv --shadows 2"
+    before = conjoin.load("m").model_
+    assert run([*line.split(), "--max-error", "0.2", "-o", "audit.html", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["membership"]["interval"][0] <= found["membership"]["tpr_at_1_percent_fpr"]
+    assert found["membership"]["shadows"] == 2
+    assert found["planted"]["canaries"] == 10
+    page = (tmp_path / "audit.html").read_text()
+    assert "<h2>What is remembered</h2>" in page
+    assert "Groups by town" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert card.count("## Audit") == 1
+    assert "Membership: training rows" in card
+    assert "## Columns" in card
+    assert run([*line.split(), "--no-card", "-q"]) == 0
+    assert (tmp_path / "m" / "README.md").read_text() == card
+    from conjoin.model.saving import model_hash
+
+    assert model_hash(conjoin.load("m").model_) == model_hash(before)
+
+
+def test_a_later_audit_takes_the_place_of_an_earlier_one():
+    card = "# A model\n\nwords\n\n## Columns\n\n- a\n"
+    one = with_audit(card, ["first"])
+    assert one == card.rstrip() + "\n\n## Audit\n\n- first\n"
+    assert with_audit(one, ["second"]) == card.rstrip() + "\n\n## Audit\n\n- second\n"
+    moved = "# A model\n\n## Audit\n\n- first\n\n## Columns\n\n- a\n"
+    assert with_audit(moved, ["x"]) == "# A model\n\n## Columns\n\n- a\n\n## Audit\n\n- x\n"
