@@ -154,8 +154,9 @@ def chat(
     quiet: opt.Quiet = False,
 ) -> None:
     """Talk to a model of texts; under each answer stands what it is worth."""
+    from conjoin.questions.answers.prompts import continues_texts
     from conjoin.serving.opening import model_of, opened
-    from conjoin.serving.talk import TextModel, continues_texts
+    from conjoin.serving.talk import TextModel
 
     voice = Voice(quiet)
     estimator, template = opened(

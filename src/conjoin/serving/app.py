@@ -10,8 +10,10 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from conjoin import __version__
+from conjoin.codecs.templates import Template
 from conjoin.model.model import Model
 from conjoin.model.saving import model_hash
+from conjoin.questions.answers.prompts import continues_texts
 from conjoin.serving.gate import Gate
 from conjoin.serving.guard import Guard
 from conjoin.serving.limits import Limits
@@ -19,8 +21,7 @@ from conjoin.serving.metrics import Metrics
 from conjoin.serving.opening import model_of
 from conjoin.serving.refusals import RefusalBody, handlers
 from conjoin.serving.row_api import RowApi, row_routes
-from conjoin.serving.talk import TextModel, continues_texts
-from conjoin.serving.templates import Template
+from conjoin.serving.talk import TextModel
 from conjoin.serving.text_api import TextApi, text_routes
 
 __all__ = ["create_app"]

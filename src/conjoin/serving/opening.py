@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from conjoin.codecs.templates import Template, template_in
 from conjoin.estimators import from_pretrained, load
 from conjoin.model.model import Model
-from conjoin.serving.templates import Template, template_in
 from conjoin.util.pretrained import read_json
 
 __all__ = ["model_of", "opened", "prompts_in"]

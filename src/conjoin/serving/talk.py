@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from conjoin.codecs.templates import Template, codes_of_turns, refuse_disorder
 from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.core import Density, Encoded, Event, stream
 from conjoin.model.model import Model
 from conjoin.questions.explain import reasons
 from conjoin.serving.continuation import Continuation, Wish
-from conjoin.serving.templates import Template, refuse_disorder
 
-__all__ = ["TextModel", "Verdict", "continues_texts"]
+__all__ = ["TextModel", "Verdict"]
 
 ACCEPT = "accept"
 UNFAMILIAR = "unfamiliar"
@@ -50,16 +50,6 @@ class Verdict:
         """A sentence for whoever has asked."""
         why = f": {self.reason}" if self.reason else ""
         return f"I have not learned from texts like this one, so I do not answer{why}."
-
-
-def continues_texts(model: Model) -> bool:
-    """Whether the model has learned p(text) alone, token by token."""
-    return (
-        model.target is None
-        and model.codec.wording is not None
-        and not model.codec.columnwise
-        and model.joint.capabilities.step
-    )
 
 
 @dataclass
@@ -112,6 +102,11 @@ class TextModel:
         return max(map(len, self.tokens.names), default=1)
 
     @cached_property
+    def _marks(self) -> dict[str, int]:
+        """The tokens that stand for no text, with their codes."""
+        return special_tokens(self.tokens)
+
+    @cached_property
     def _structure(self) -> Mapping[str, Any]:
         """Of a pretrained network, with the token that begins a text and those that end one."""
         return getattr(self.density, "structure", {})
@@ -157,10 +152,9 @@ class TextModel:
         self.refuse_long("".join(turn["content"] for turn in messages), "messages")
         for place, turn in enumerate(messages):
             self.codes_of_text(turn["content"], f"messages.{place}.content")
-        marks = special_tokens(self.tokens)
-        codes: list[int] = []
-        for part, is_mark in self.template.text(messages, list(marks)):
-            codes += [marks[part]] if is_mark else self.codes_of_text(part, "messages")
+        codes = codes_of_turns(
+            self.template, messages, self._marks, lambda part: self.codes_of_text(part, "messages")
+        )
         return self.behind_start(codes, "messages")
 
     # ------------------------------------------------------------------ answers

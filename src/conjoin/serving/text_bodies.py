@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from conjoin.codecs.templates import ROLES
 from conjoin.serving.limits import Limits
 from conjoin.serving.row_bodies import Body
-from conjoin.serving.templates import ROLES
 
 __all__ = ["ChatBody", "CompletionBody", "EmbeddingBody", "limited"]
 
