@@ -17,11 +17,14 @@ from torch import Tensor
 
 from conjoin.calibration.answer_score import AnswerScore
 from conjoin.calibration.conformal import Calibration, rows_for_error, rows_for_false_alarm
+from conjoin.codecs.templates import Template
 from conjoin.components.typicality import Typicality
 
 __all__ = ["AnswerCalibration", "AnswerSettings", "QuestionReadings"]
 
 HELD_OUT = 2  # questions that are needed for each that is held out
+USUAL_RISK = 0.1
+USUAL_FALSE_ALARM = 0.05
 KEPT_AXES = 48  # principal axes of the hidden states, by which usual questions are known
 SCORE = "score."  # what the names of tensors begin with
 USUAL = "usual."
@@ -48,6 +51,11 @@ class AnswerSettings:
     template: str
     marks: dict[str, str]
     entailed: bool = False
+
+    @property
+    def conversation(self) -> Template:
+        """How a question reads as a prompt."""
+        return Template(self.template, self.marks)
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,16 @@ class AnswerCalibration:
         """(N,) conformal p-values: the rank of each question's familiarity among those that were
         answered rightly."""
         return Calibration(self.statistic).p_value(self.usual.statistic(found))
+
+    @property
+    def usual_risk(self) -> float:
+        """``USUAL_RISK``, or the least that so few questions can promise."""
+        return max(USUAL_RISK, 1.000001 * (1 - 0.05 ** (1 / self.questions)))
+
+    @property
+    def usual_false_alarm(self) -> float:
+        """As ``usual_risk``."""
+        return max(USUAL_FALSE_ALARM, 1.000001 / (len(self.statistic) + 1))
 
     def threshold(self, max_risk: float, false_alarm: float) -> float:
         """Least confidence to accept; inf where none keeps the risk. ValueError with the number of

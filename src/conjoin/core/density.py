@@ -607,7 +607,7 @@ class Density(nn.Module, abc.ABC):
     def features_at(self, event: Any, places: Tensor) -> Tensor:
         """(B, P, F) what the density sees in the beginnings of strings, which end behind as many
         tokens as ``places`` (B, P) says."""
-        able = self.capabilities.features and self.capabilities.step
+        able = self.capabilities.features and self.capabilities.step and not self.flat
         self._require(able, "features of beginnings", "features and step")
         return self._features_at(self._checked(event), places)
 

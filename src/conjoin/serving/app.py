@@ -74,7 +74,9 @@ def create_app(
     )
     app.include_router(row_routes(RowApi(estimator, limits, gate, metrics)))
     if continues_texts(model):
-        texts = TextModel(model, template or Template())
+        known = model.answers
+        usual = Template() if known is None else known.settings.conversation
+        texts = TextModel(model, template or usual)
         fingerprint = model_hash(model)[:16]
         app.include_router(text_routes(TextApi(texts, name, limits, gate, metrics, fingerprint)))
 

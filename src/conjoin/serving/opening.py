@@ -61,6 +61,9 @@ def opened(
         estimator = from_pretrained(path, familiar, device=device, **sizes)
     if template is not None:
         return estimator, Template(Path(template).read_text(encoding="utf-8"))
+    known = vars(estimator.model_).get("answers")
+    if known is not None:  # the template of its questions
+        return estimator, known.settings.conversation
     return estimator, Template() if is_own else template_in(path)
 
 

@@ -83,8 +83,7 @@ def ask(
     for row, question in enumerate(asked):
         if not isinstance(question, str):
             raise ValueError(f"Question {row} is {question!r:.60}, no text.")
-    template = Template(settings.template, settings.marks)
-    prompts = Prompter(model, template).prompts(asked)
+    prompts = Prompter(model, settings.conversation).prompts(asked)
     rows = np.array([row for row, codes in enumerate(prompts.codes) if codes], dtype=np.int64)
     writings = write(
         model.joint,
