@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from conjoin.cli import (
+    answering,
     ask,
     audit,
     catalogue,
@@ -127,6 +128,19 @@ VERBS: dict[str, Verb] = {
         ("serve my-model --port 8000", "serve texts-model --prompts familiar.txt"),
     ),
     "chat": Verb(serving.chat, SERVE, ("chat texts-model --temperature 0",)),
+    "calibrate": Verb(
+        answering.calibrate,
+        SERVE,
+        ("calibrate texts-model questions.csv -o calibrated-model",),
+    ),
+    "answer": Verb(
+        answering.answer,
+        SERVE,
+        (
+            "answer calibrated-model 'Where was Ada born?'",
+            "answer calibrated-model questions.csv --max-risk .05 -o answers.csv",
+        ),
+    ),
     "families": Verb(catalogue.families, COMPARE, ("families",)),
     "test-family": Verb(catalogue.conformance, COMPARE, ("test-family mine.py:MyFlow",)),
 }

@@ -544,4 +544,3 @@ class MoleculesDensity(Density):
         placed = record["places"].known[..., PLACES].all(2).any(1)
         places = torch.where(placed, standing.amin(1), torch.inf)
         return torch.minimum(string, places)
-

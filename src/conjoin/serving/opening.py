@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from conjoin.codecs.templates import Template, template_in
 from conjoin.estimators import from_pretrained, load
 from conjoin.model.model import Model
-from conjoin.serving.templates import Template, template_in
 from conjoin.util.pretrained import read_json
 
 __all__ = ["model_of", "opened", "prompts_in"]
@@ -61,6 +61,9 @@ def opened(
         estimator = from_pretrained(path, familiar, device=device, **sizes)
     if template is not None:
         return estimator, Template(Path(template).read_text(encoding="utf-8"))
+    known = vars(estimator.model_).get("answers")
+    if known is not None:  # the template of its questions
+        return estimator, known.settings.conversation
     return estimator, Template() if is_own else template_in(path)
 
 

@@ -96,9 +96,12 @@ class TextApi:
     def verdict(self, text: str, name: str, body: Any) -> Verdict:
         self.model.refuse_long(text, name)
         verdict = self.model.verdict(text, body.false_alarm or FALSE_ALARM)
+        self.count(verdict)
+        return verdict
+
+    def count(self, verdict: Verdict) -> None:
         if verdict.refused:
             self.metrics.refused.inc()
-        return verdict
 
     def conversation(self, body: ChatBody, wish: Wish) -> list[_Text]:
         """The text so far; the verdict is about the last message. A text that is refused is not
@@ -106,9 +109,13 @@ class TextApi:
         turns = [{"role": turn.role, "content": turn.said} for turn in body.messages]
         self.model.refuse_disorder(turns)
         last = len(turns) - 1
+        self.model.refuse_long(turns[-1]["content"], f"messages.{last}.content")
         tally = Tally()
         with tally:
-            verdict = self.verdict(turns[-1]["content"], f"messages.{last}.content", body)
+            verdict = self.model.verdict_of_turns(turns, body.false_alarm, body.max_risk)
+        self.count(verdict)
+        if verdict.of_answer:
+            verdict, wish = _as_judged(verdict, wish, body)
         if verdict.refused and body.abstain:
             self.metrics.answered(verdict.verdict)
             self.metrics.spent(tally.energy.joules)
@@ -195,17 +202,14 @@ class TextApi:
         """What is known of an answer; ``log_prob``: of the answer given the text so far, nats;
         ``energy``: of what was done so far, shared out among the answers to one text."""
         pieces = [piece for chunk in chunks for piece in chunk.pieces]
-        verdict = text.verdict
         written = 0 if text.writing is None else text.writing.count
         said = "".join(chunk.text for chunk in chunks)
         mark = {}
         if self.model.watermark is not None and text.writing is not None:
-            mark = {"watermark": self.model.marked(said, self.wish(body, seed))}
+            mark = {"watermark": self.model.marked(said, text.writing.wish)}
         return {
-            "verdict": verdict.verdict,
+            **text.verdict.about(),
             "log_prob": sum((piece.log_p for piece in pieces), 0.0) if chunks else None,
-            "familiarity": verdict.familiarity,
-            "reason": verdict.reason,
             "seed": seed,
             "energy": text.tally.energy.shared(body.n).told(token=written / body.n),
             **mark,
@@ -361,6 +365,18 @@ class TextApi:
             "owned_by": "conjoin",
             "max_model_len": self.model.capacity,
         }
+
+
+def _as_judged(verdict: Verdict, wish: Wish, body: ChatBody) -> tuple[Verdict, Wish]:
+    """The verdict is about the most probable answer: that is written, unless the client asks for
+    draws by a temperature, of which the reason then says so."""
+    if "temperature" not in body.model_fields_set:
+        return verdict, replace(wish, temperature=0.0)
+    if wish.sampling is None:
+        return verdict, wish
+    about = f"the verdict is about the most probable answer, {verdict.best!r}"
+    reason = "; ".join(filter(None, [verdict.reason, about]))
+    return replace(verdict, reason=reason), wish
 
 
 def text_routes(api: TextApi) -> APIRouter:

@@ -296,6 +296,19 @@ class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
         plain = torch.stack([surprise / (length + 1), (length + 1.0).log()], 1)
         return features, plain
 
+    def _features_at(self, event: Event, places: Int[Tensor, "B P"]) -> Float[Tensor, "B P F"]:
+        """A hidden layer in the middle and the last one, at the last token of each beginning."""
+        out = torch.zeros(*places.shape, 2 * self.width, dtype=torch.float64)
+        some = torch.arange(self.capacity + 1) <= places.amax(1, keepdim=True)
+        for rows, count in about_equally_long(some, self._most_at_once):
+            inputs = self._inputs(event, rows, count)
+            found = self._called(
+                inputs, use_cache=False, output_hidden_states=True, **self._last_alone
+            ).hidden_states
+            layers = torch.cat([found[len(found) // 2], found[-1]], 2).double()
+            out[rows] = layers[torch.arange(len(rows))[:, None], places[rows]]
+        return out
+
     def _readings_of(self, event: Event) -> list[Tensor]:
         """The features, and the surprise of a token with the length."""
         return list(self._seen(event))
