@@ -69,12 +69,12 @@ OPTIONS = {
     "info": ["--json"],
     "serve": [
         "--capacity", "--chat-template", "--device", "--host", "--key", "--max-rows",
-        "--max-waiting", "--name", "--port", "--prompts", "--quiet", "-q",
+        "--max-waiting", "--name", "--port", "--precision", "--prompts", "--quiet", "-q",
     ],
     "chat": [
         "--abstain", "--capacity", "--chat-template", "--device", "--false-alarm",
-        "--max-tokens", "--prompts", "--quiet", "--seed", "--system", "--temperature", "--top-p",
-        "-q",
+        "--max-tokens", "--precision", "--prompts", "--quiet", "--seed", "--system",
+        "--temperature", "--top-p", "-q",
     ],
     "families": ["--json"],
     "test-family": ["--json", "--only"],

@@ -20,6 +20,7 @@ from conjoin.codecs.tokens import Tokens
 from conjoin.core import Density, categorical, stream
 from conjoin.core.sampling import Sampling
 from conjoin.serving.pieces import Writer
+from conjoin.serving.prefixes import Prefixes
 
 __all__ = ["LENGTH", "STOP", "Chunk", "Continuation", "Piece", "Wish"]
 
@@ -170,10 +171,21 @@ class Continuation:
         The text so far.
     wish
         How it is to be continued.
+    prefixes
+        Of texts that the density has read before, if they are kept.
     """
 
-    def __init__(self, density: Density, tokens: Tokens, codes: Sequence[int], wish: Wish) -> None:
+    def __init__(
+        self,
+        density: Density,
+        tokens: Tokens,
+        codes: Sequence[int],
+        wish: Wish,
+        prefixes: Prefixes | None = None,
+    ) -> None:
         self._density = density
+        self._prefixes = prefixes or Prefixes(density, 0)
+        self._written: list[tuple[int, float]] = []  # codes of the one answer, and log p of each
         self._tokens = tokens
         self._wish = wish
         self._before = list(codes)
@@ -194,11 +206,7 @@ class Continuation:
     def begin(self) -> list[Chunk]:
         """Read the text so far; chunks of answers that end at once."""
         self.begun = True
-        density = self._density
-        state, log_next = density.step(density.begin(1))
-        if self._before:
-            state, log_next, told = density.follow(state, log_next, torch.tensor([self._before]))
-            self.told = told[0].tolist()
+        state, log_next, self.told = self._prefixes.read(self._before)
         wish = self._wish
         if wish.max_tokens == 0:
             return [self._answer(choice).end(LENGTH) for choice in range(wish.choices)]
@@ -235,11 +243,20 @@ class Continuation:
                 codes.append(code)
                 left.append(row)
         if len(left) < len(self._going):
-            self._state = self._state.take(torch.tensor(left, dtype=torch.long))
+            if left:
+                self._state = self._state.take(torch.tensor(left, dtype=torch.long))
             self._going = [self._going[row] for row in left]
         if left:
             self._state, self._log_next = self._density.step(self._state, torch.tensor(codes))
+        elif self._wish.choices == 1:
+            self._keep()
         return chunks
+
+    def _keep(self) -> None:
+        """What was read and written, as the next turn begins with it."""
+        codes = [*self._before, *(code for code, _ in self._written)]
+        told = [*self.told, *(log_p for _, log_p in self._written)]
+        self._prefixes.keep(codes, told, self._state)
 
     def _chosen(self, answer: _Answer, log_next: Tensor) -> tuple[int, Chunk | None]:
         """The next token of an answer, and what the answer grows by."""
@@ -256,6 +273,7 @@ class Continuation:
         if code == end:
             return code, answer.end(STOP, Piece("", log_p, top))
         self.count += 1
+        self._written.append((code, log_p))
         chunk = answer.add(code, log_p, top)
         if chunk is not None and chunk.finish is not None:
             return code, chunk

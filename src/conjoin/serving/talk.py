@@ -20,6 +20,7 @@ from conjoin.core import Density, Encoded, Event, stream
 from conjoin.model.model import Model
 from conjoin.questions.explain import reasons
 from conjoin.serving.continuation import Continuation, Wish
+from conjoin.serving.prefixes import Prefixes
 from conjoin.serving.templates import Template, refuse_disorder
 
 __all__ = ["TextModel", "Verdict", "continues_texts"]
@@ -166,7 +167,12 @@ class TextModel:
     # ------------------------------------------------------------------ answers
 
     def continuation(self, codes: Sequence[int], wish: Wish) -> Continuation:
-        return Continuation(self.density, self.tokens, codes, wish)
+        return Continuation(self.density, self.tokens, codes, wish, self.prefixes)
+
+    @cached_property
+    def prefixes(self) -> Prefixes:
+        """What was read before, which the next turn begins with."""
+        return Prefixes(self.density)
 
     def verdict(self, text: str, false_alarm: float) -> Verdict:
         """Of a text whose end is not yet known."""
