@@ -75,12 +75,13 @@ OPTIONS = {
     "verify": ["--json", "--key", "--model"],
     "serve": [
         "--capacity", "--chat-template", "--device", "--host", "--key", "--max-rows",
-        "--max-waiting", "--name", "--port", "--prompts", "--quiet", "--watermark", "-q",
+        "--max-waiting", "--name", "--port", "--precision", "--prompts", "--quiet", "--watermark",
+        "-q",
     ],
     "chat": [
         "--abstain", "--capacity", "--chat-template", "--device", "--false-alarm",
-        "--max-tokens", "--prompts", "--quiet", "--seed", "--system", "--temperature", "--top-p",
-        "-q",
+        "--max-tokens", "--precision", "--prompts", "--quiet", "--seed", "--system",
+        "--temperature", "--top-p", "-q",
     ],
     "calibrate": [
         *TELL, "--capacity", "--chat-template", "--device", "--draws", "--force", "--max-tokens",

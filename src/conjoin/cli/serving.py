@@ -23,7 +23,8 @@ TextFolder = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A folder that `conjoin fit` wrote, or that of a pretrained language model.",
+        help="A folder that `conjoin fit` wrote, or that of a pretrained language model, or a "
+        "GGUF file.",
         show_default=False,
     ),
 ]
@@ -31,6 +32,14 @@ Capacity = Annotated[
     int | None,
     typer.Option(
         "--capacity", help="Tokens of a text, of a pretrained model.", min=2, show_default=False
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="In which weights of a pretrained model are held: auto, float32, int8 or int4.",
+        show_default=False,
     ),
 ]
 Prompts = Annotated[
@@ -80,6 +89,7 @@ def serve(
     ] = 32,
     max_rows: Annotated[int, typer.Option("--max-rows", help="Rows of a request.", min=1)] = 10_000,
     capacity: Capacity = None,
+    precision: Precision = None,
     prompts: Prompts = None,
     chat_template: ChatTemplate = None,
     watermark: Annotated[
@@ -108,7 +118,12 @@ def serve(
 
     voice = Voice(quiet)
     estimator, template = opened(
-        model, device=device, capacity=capacity, prompts=prompts, template=chat_template
+        model,
+        device=device,
+        capacity=capacity,
+        precision=precision,
+        prompts=prompts,
+        template=chat_template,
     )
     asked_models.get().append(model)
     limits = Limits(waiting=max_waiting, rows=max_rows)
@@ -173,6 +188,7 @@ def chat(
         typer.Option("--abstain/--no-abstain", help="Leave unfamiliar texts without an answer."),
     ] = True,
     capacity: Capacity = None,
+    precision: Precision = None,
     prompts: Prompts = None,
     chat_template: ChatTemplate = None,
     seed: opt.FreshSeed = None,
@@ -186,7 +202,12 @@ def chat(
 
     voice = Voice(quiet)
     estimator, template = opened(
-        model, device=device, capacity=capacity, prompts=prompts, template=chat_template
+        model,
+        device=device,
+        capacity=capacity,
+        precision=precision,
+        prompts=prompts,
+        template=chat_template,
     )
     asked_models.get().append(model)
     its = model_of(estimator)

@@ -14,13 +14,19 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from conjoin.util.pretrained import read_json
+from conjoin.util.pretrained import chat_template_of
 
-__all__ = ["LINES", "Template", "codes_of_turns", "refuse_disorder", "template_in"]
+__all__ = [
+    "LINES",
+    "Template",
+    "codes_of_turns",
+    "refuse_disorder",
+    "template_from",
+    "template_in",
+]
 
 SYSTEM = ("system", "developer")
 ROLES = (*SYSTEM, "user", "assistant")
-MAX_TEMPLATE_CHARACTERS = 1 << 20
 PRIVATE = range(0xE000, 0xF900)  # characters without a meaning, which stand for written marks
 # of a template while it reads messages
 FAILURES = (
@@ -127,30 +133,10 @@ def refuse_disorder(roles: Sequence[str]) -> None:
 
 def template_in(folder: Path) -> Template:
     """The template of a pretrained model's folder, else turns in lines."""
-    own = folder / "chat_template.jinja"
-    held: Any = {}
-    if (folder / "tokenizer_config.json").is_file():
-        held = read_json(folder / "tokenizer_config.json")
-    held = held if isinstance(held, dict) else {}
-    source = held.get("chat_template")
-    if own.is_file():
-        with own.open(encoding="utf-8") as file:
-            source = file.read(MAX_TEMPLATE_CHARACTERS + 1)
-    if isinstance(source, list):
-        named = {each.get("name"): each.get("template") for each in source}
-        source = named.get("default")
-    if not source:
-        return Template()
-    if not isinstance(source, str) or len(source) > MAX_TEMPLATE_CHARACTERS:
-        raise ValueError(
-            f"The chat template in {folder} is no text of at most {MAX_TEMPLATE_CHARACTERS:,} "
-            "characters."
-        )
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    return Template(source, {name: _content(held.get(name)) for name in names})
+    return template_from(chat_template_of(folder))
 
 
-def _content(token: Any) -> str:
-    """A special token's text, which stands alone or in an object."""
-    found = token.get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else ""
+def template_from(told: Mapping[str, Any] | None) -> Template:
+    """Of what a pretrained model tells: the ``source`` and the ``marks``; turns in lines where it
+    tells nothing."""
+    return Template() if told is None else Template(told["source"], told["marks"])

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from conjoin.util.gguf import GGUF, is_gguf
+from conjoin.util.gguf_words import tokenizer_in_file, vocabulary_in_file
 from conjoin.util.pretrained import checked_folder, read_json, vocabulary_of
 
 __all__ = [
@@ -303,7 +305,11 @@ class Tokenizer(Tokens):
 
     @classmethod
     def in_folder(cls, folder: str | Path) -> Self:
-        """That of a pretrained model in a local folder; ValueError where there is none."""
+        """That of a pretrained model in a local folder or a GGUF file; ValueError where there is
+        none."""
+        if is_gguf(folder):
+            file = GGUF(folder)
+            return cls(tokenizer_in_file(file), vocabulary_in_file(file).size)
         path = checked_folder(folder)
         file = path / "tokenizer.json"
         if not file.is_file():

@@ -16,8 +16,10 @@ from conjoin.codecs.table.rows import TableRows
 from conjoin.codecs.text import TextCodec
 from conjoin.core import Codec, Config, Density, stream
 from conjoin.core.device import choose_device
+from conjoin.datasets.prompts import PARAGRAPHS
 from conjoin.estimators.density import JointDensity
 from conjoin.families.pretrained.caption import is_captioner, picture_in
+from conjoin.families.pretrained.language import Language
 from conjoin.families.pretrained.pair import ConditionalPair
 from conjoin.families.pretrained.picture import DiffusersPicture, grid_in
 from conjoin.families.pretrained.text import TransformersText
@@ -28,14 +30,18 @@ from conjoin.fitting.split import Rows, split_of, weighted
 from conjoin.model.calibrate import calibrate, teach
 from conjoin.model.model import Model
 from conjoin.model.state import State
+from conjoin.nets.llama_weights import fits_layout
 from conjoin.training.data import Split
-from conjoin.util.pretrained import checked_folder
+from conjoin.util.gguf import is_gguf
+from conjoin.util.pretrained import checked_folder, config_of
 
 __all__ = ["alternatives", "from_pretrained"]
 
 DEFAULT_CAPACITY = 256  # tokens of a string
 PICTURE = "picture"  # names of the columns of a picture and its caption
 CAPTION = "caption"
+WHOLE = ("", "float32", "float64")  # precisions that round no weight
+MAX_JUDGES = 16  # familiar rows that say what few bits cost, beside plain English
 TYPICAL_SHARE = 0.5  # of the rows that say what is typical; the others calibrate
 
 
@@ -48,7 +54,7 @@ def from_pretrained(
     random_state: int = 0,
     **settings: Any,
 ) -> JointDensity:
-    """A pretrained model of a local folder, with p(x), draws, and an alarm around it.
+    """A pretrained model of a local folder or file, with p(x), draws, and an alarm around it.
 
     Nothing is downloaded, no code of the folder is run, and weights are read from safetensors
     alone.
@@ -56,8 +62,9 @@ def from_pretrained(
     Parameters
     ----------
     folder : str or Path
-        Of the package transformers: a causal language model (config.json, tokenizer.json,
-        weights), or a network that captions pictures (preprocessor_config.json as well). Of the
+        A GGUF file with a language model of the Llama layout. Or a folder, of the package
+        transformers: a causal language model (config.json, tokenizer.json, weights; that of the
+        Llama layout needs no transformers), or a network that captions pictures (preprocessor_config.json as well). Of the
         package diffusers: a pipeline that draws pictures from noise alone (model_index.json, unet/,
         scheduler/), or one laid out like Stable Diffusion (vae/, text_encoder/ and tokenizer/ as
         well).
@@ -72,7 +79,8 @@ def from_pretrained(
     random_state : int, default 0
         Of the split of ``X``.
     **settings
-        Of the family: ``dtype`` and ``start`` of ``TransformersText``; ``dtype`` of
+        Of the family: ``precision`` ("auto", "float32", "int8", "int4") and ``start`` of
+        ``Language``; ``dtype`` and ``start`` of ``TransformersText``, which ``dtype`` asks for; ``dtype`` of
         ``TransformersCaption``; ``steps``, ``points`` and ``dtype`` of ``DiffusersPicture``; these,
         ``deviation``, ``guidance`` and ``clean`` of ``DiffusersTextToImage``.
 
@@ -88,10 +96,10 @@ def from_pretrained(
     ValueError
         If the folder is no such model, or holds a pickle or code.
     """
-    path = checked_folder(folder)
-    config, codec, types = _reader_of(path)(path, capacity, settings)
+    path = Path(folder).expanduser() if is_gguf(folder) else checked_folder(folder)
+    config, codec, types = _reader_of(path, settings)(path, capacity, settings)
     density = config.density.build(
-        codec.space, config, codec.space.unknown(0), stream(random_state, "build")
+        codec.space, config, _judges(config, codec, X), stream(random_state, "build")
     )
     density.to(choose_device(device))
     out = JointDensity(family=config, random_state=random_state, device=device, types=types)
@@ -128,8 +136,20 @@ def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
     return model.alternatives(X.assign(**{CAPTION: None}), count)
 
 
-def _reader_of(path: Path) -> Any:
-    """What begins the model of a folder."""
+def _judges(config: Config, codec: Codec, X: Any) -> Any:
+    """Rows that say what few bits cost: plain English, and the first of those that are familiar;
+    none where no weights are rounded."""
+    if not isinstance(codec, TextCodec) or getattr(config, "precision", "") in WHOLE:
+        return codec.space.unknown(0)
+    familiar = [] if X is None else list(X)[:MAX_JUDGES]
+    fits = [text for text in PARAGRAPHS if len(codec.tokens.codes(text)) <= codec.space.shape[0]]
+    return codec.encode(codec.rows([*fits, *familiar])).event
+
+
+def _reader_of(path: Path, settings: dict[str, Any]) -> Any:
+    """What begins the model of a folder or a file."""
+    if path.is_file() or (fits_layout(config_of(path)) and "dtype" not in settings):
+        return _language
     if (path / "model_index.json").is_file():
         return _text_to_image if draws_texts(path) else _picture
     return _caption if is_captioner(path) else _text
@@ -137,6 +157,11 @@ def _reader_of(path: Path) -> Any:
 
 def _text(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Config, Codec, Any]:
     """The family's config, what reads rows, and what ``types`` says of them."""
+    if "precision" in settings:
+        raise ValueError(
+            f"precision is of networks of the Llama layout, and {path} holds another: dtype says "
+            "in which numbers it computes."
+        )
     codec = TextCodec.with_tokenizer(path, capacity)
     types = {codec.name: {"type": "text", "format": f"tokenizer {path}"}}
     return TransformersText(folder=str(path), **settings), codec, types
@@ -147,6 +172,13 @@ def _picture(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Confi
     config = DiffusersPicture(folder=str(path), **settings)
     grid = grid_in(path)
     return config, ImageCodec(grid, PIXEL_LEVELS, channels_last=grid[0] > 1), None
+
+
+def _language(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Config, Codec, Any]:
+    """As of text, of the Llama layout, by torch alone."""
+    codec = TextCodec.with_tokenizer(path, capacity)
+    types = {codec.name: {"type": "text", "format": f"tokenizer {path}"}}
+    return Language(folder=str(path), **settings), codec, types
 
 
 def _caption(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Config, Codec, Any]:

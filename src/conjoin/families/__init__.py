@@ -361,6 +361,15 @@ FAMILIES: dict[str, Family] = {
         layouts=("sequence",),
         needs="folder",
     ),
+    "language": Family(
+        "conjoin.families.pretrained.language:Language",
+        "autoregressive",
+        "a pretrained language model of the Llama layout, from a folder or a GGUF file, also in few "
+        "bits; exact; it needs folder=...",
+        ("llama", "gguf"),
+        layouts=("sequence",),
+        needs="folder",
+    ),
     "diffusers_picture": Family(
         "conjoin.families.pretrained.picture:DiffusersPicture",
         "diffusion",

@@ -21,6 +21,7 @@ from conjoin.core import Density, categorical, stream
 from conjoin.core.sampling import Sampling
 from conjoin.marking.watermark import SUB_KEYS, Watermark, Writing
 from conjoin.serving.pieces import Writer
+from conjoin.serving.prefixes import Prefixes
 
 __all__ = ["LENGTH", "STOP", "Chunk", "Continuation", "Piece", "Wish"]
 
@@ -185,12 +186,23 @@ class Continuation:
         The text so far.
     wish
         How it is to be continued.
+    prefixes
+        Of texts that the density has read before, if they are kept.
     """
 
-    def __init__(self, density: Density, tokens: Tokens, codes: Sequence[int], wish: Wish) -> None:
+    def __init__(
+        self,
+        density: Density,
+        tokens: Tokens,
+        codes: Sequence[int],
+        wish: Wish,
+        prefixes: Prefixes | None = None,
+    ) -> None:
         self._density = density
+        self._prefixes = prefixes or Prefixes(density, 0)
+        self._written: list[tuple[int, float]] = []  # codes of the one answer, and log p of each
         self._tokens = tokens
-        self._wish = wish
+        self.wish = wish
         self._before = list(codes)
         self._room = density.space.shape[0] - len(codes)
         self._going: list[_Answer] = []
@@ -209,12 +221,8 @@ class Continuation:
     def begin(self) -> list[Chunk]:
         """Read the text so far; chunks of answers that end at once."""
         self.begun = True
-        density = self._density
-        state, log_next = density.step(density.begin(1))
-        if self._before:
-            state, log_next, told = density.follow(state, log_next, torch.tensor([self._before]))
-            self.told = told[0].tolist()
-        wish = self._wish
+        state, log_next, self.told = self._prefixes.read(self._before)
+        wish = self.wish
         if wish.max_tokens == 0:
             return [self._answer(choice).end(LENGTH) for choice in range(wish.choices)]
         rows = torch.zeros(wish.choices, dtype=torch.long)
@@ -224,14 +232,14 @@ class Continuation:
         return []
 
     def _answer(self, choice: int) -> _Answer:
-        again = f", again {self._wish.again}" if self._wish.again else ""
-        noise = stream(self._wish.seed, f"answer {choice}{again}")
+        again = f", again {self.wish.again}" if self.wish.again else ""
+        noise = stream(self.wish.seed, f"answer {choice}{again}")
         writer = Writer(self._tokens, self._before)
-        mark = self._wish.watermark
-        if mark is None or self._wish.sampling is None:
-            return _Answer(choice, noise, writer, self._wish.stop)
+        mark = self.wish.watermark
+        if mark is None or self.wish.sampling is None:
+            return _Answer(choice, noise, writer, self.wish.stop)
         part = int(torch.randint(SUB_KEYS, (), generator=noise))
-        return _Answer(choice, noise, writer, self._wish.stop, Writing(mark, part))
+        return _Answer(choice, noise, writer, self.wish.stop, Writing(mark, part))
 
     def advance(self, seconds: float) -> list[Chunk]:
         """Go on for about so many seconds, at least by one token."""
@@ -255,15 +263,24 @@ class Continuation:
                 codes.append(code)
                 left.append(row)
         if len(left) < len(self._going):
-            self._state = self._state.take(torch.tensor(left, dtype=torch.long))
+            if left:
+                self._state = self._state.take(torch.tensor(left, dtype=torch.long))
             self._going = [self._going[row] for row in left]
         if left:
             self._state, self._log_next = self._density.step(self._state, torch.tensor(codes))
+        elif self.wish.choices == 1:
+            self._keep()
         return chunks
+
+    def _keep(self) -> None:
+        """What was read and written, as the next turn begins with it."""
+        codes = [*self._before, *(code for code, _ in self._written)]
+        told = [*self.told, *(log_p for _, log_p in self._written)]
+        self._prefixes.keep(codes, told, self._state)
 
     def _chosen(self, answer: _Answer, log_next: Tensor) -> tuple[int, Chunk | None]:
         """The next token of an answer, and what the answer grows by."""
-        how = self._wish.sampling
+        how = self.wish.sampling
         end = len(log_next) - 1
         if answer.count >= self._room:  # the end is certain
             return end, answer.end(LENGTH)
@@ -276,16 +293,17 @@ class Continuation:
         if code == end:
             return code, answer.end(STOP, Piece("", log_p, top))
         self.count += 1
+        self._written.append((code, log_p))
         chunk = answer.add(code, log_p, top)
         if chunk is not None and chunk.finish is not None:
             return code, chunk
-        if answer.count == self._wish.max_tokens:
+        if answer.count == self.wish.max_tokens:
             last = answer.end(LENGTH)
             return code, last if chunk is None else _joined(chunk, last)
         return code, chunk
 
     def _top(self, log_next: Tensor) -> tuple[tuple[str, float], ...]:
-        found = log_next.topk(min(self._wish.top, len(log_next)))
+        found = log_next.topk(min(self.wish.top, len(log_next)))
         end = len(log_next) - 1
         pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
         return tuple(

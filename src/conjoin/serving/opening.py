@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from conjoin.codecs.templates import Template, template_in
+from conjoin.codecs.templates import Template, template_from, template_in
 from conjoin.estimators import from_pretrained, load
 from conjoin.model.model import Model
-from conjoin.util.pretrained import read_json
+from conjoin.util.gguf import is_gguf
+from conjoin.util.pretrained import config_of
 
 __all__ = ["model_of", "opened", "prompts_in"]
 
@@ -18,6 +19,7 @@ def opened(
     *,
     device: str = "auto",
     capacity: int | None = None,
+    precision: str | None = None,
     prompts: str | Path | None = None,
     template: str | Path | None = None,
 ) -> tuple[Any, Template]:
@@ -26,15 +28,17 @@ def opened(
     Parameters
     ----------
     folder
-        Of the model.
+        Of the model; or a GGUF file.
     device
         Where it answers.
     capacity
         Tokens of a text, of a pretrained model; None: the usual.
+    precision
+        In which weights of a pretrained model are held; None: the usual.
     prompts
         A file of familiar prompts, one a line, by which the alarm is calibrated.
     template
-        A file with a chat template in jinja2; by default that of a pretrained model's folder.
+        A file with a chat template in jinja2; by default that of the pretrained model.
 
     Returns
     -------
@@ -46,25 +50,36 @@ def opened(
         If the folder is no model, or a file is not as it should be.
     """
     path = Path(folder).expanduser()
-    config = path / "config.json"
-    told = read_json(config) if config.is_file() else {}
-    is_own = not path.is_dir() or (isinstance(told, dict) and "format" in told)
+    told = {} if is_gguf(path) or not path.is_dir() else config_of(path)
+    is_own = not is_gguf(path) and (
+        not path.is_dir() or (isinstance(told, dict) and "format" in told)
+    )
     familiar = None if prompts is None else prompts_in(Path(prompts))
+    asked = {"capacity": capacity, "precision": precision}
+    sizes = {name: value for name, value in asked.items() if value is not None}
     if is_own:
-        if capacity is not None:
-            raise ValueError("capacity is of pretrained models; this one has its own.")
+        if sizes:
+            raise ValueError(f"{next(iter(sizes))} is of pretrained models; this one has its own.")
         estimator: Any = load(path, device=device)
         if familiar is not None:
             estimator.calibrate(familiar)
     else:
-        sizes = {} if capacity is None else {"capacity": capacity}
         estimator = from_pretrained(path, familiar, device=device, **sizes)
     if template is not None:
         return estimator, Template(Path(template).read_text(encoding="utf-8"))
     known = vars(estimator.model_).get("answers")
     if known is not None:  # the template of its questions
         return estimator, known.settings.conversation
-    return estimator, Template() if is_own else template_in(path)
+    return estimator, _template_of(estimator, path)
+
+
+def _template_of(estimator: Any, path: Path) -> Template:
+    """That which the model keeps, else that of a pretrained model's folder."""
+    density = getattr(vars(estimator).get("model_"), "joint", None)
+    structure = getattr(density, "structure", None) or {}
+    if "template" in structure:
+        return template_from(structure["template"])
+    return template_in(path)
 
 
 def model_of(estimator: Any) -> Model:

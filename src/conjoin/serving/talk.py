@@ -24,6 +24,7 @@ from conjoin.model.model import Model
 from conjoin.questions.answers.asking import ACCEPT, AMBIGUOUS, UNFAMILIAR, answer
 from conjoin.questions.explain import reasons
 from conjoin.serving.continuation import Continuation, Wish
+from conjoin.serving.prefixes import Prefixes
 
 __all__ = ["TextModel", "Verdict"]
 
@@ -191,7 +192,12 @@ class TextModel:
 
     def continuation(self, codes: Sequence[int], wish: Wish) -> Continuation:
         wish = replace(wish, watermark=self.watermark)
-        return Continuation(self.density, self.tokens, codes, wish)
+        return Continuation(self.density, self.tokens, codes, wish, self.prefixes)
+
+    @cached_property
+    def prefixes(self) -> Prefixes:
+        """What was read before, which the next turn begins with."""
+        return Prefixes(self.density)
 
     def marked(self, said: str, wish: Wish) -> dict[str, Any]:
         """Whether an answer carries the watermark, as whoever has the key will find it."""

@@ -11,9 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Vocabulary", "checked_folder", "counts_of", "read_json", "vocabulary_of"]
+__all__ = [
+    "Vocabulary",
+    "chat_template_of",
+    "checked_folder",
+    "config_of",
+    "counts_of",
+    "read_json",
+    "vocabulary_of",
+]
 
 MAX_JSON_BYTES = 1 << 27  # of one file; the largest tokenizers have some 40 MB
+MAX_TEMPLATE_CHARACTERS = 1 << 20
+MARKS = ("bos_token", "eos_token", "unk_token", "pad_token")  # that a chat template may write
 # files that are pickles, or hold them
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 CODE = (".py", ".pyc", ".so", ".dll", ".dylib")
@@ -96,6 +106,12 @@ def _refuse_remote(file: Path, held: Any) -> None:
         )
 
 
+def config_of(folder: Path) -> Any:
+    """What config.json of a checked folder tells; nothing where there is none."""
+    file = folder / "config.json"
+    return read_json(file) if file.is_file() else {}
+
+
 def read_json(file: Path) -> Any:
     """What a JSON file holds; ValueError names a file that is too large or no JSON."""
     try:
@@ -176,3 +192,40 @@ def _ids(said: dict[str, Any], own: dict[str, Any], config: dict[str, Any], key:
         if isinstance(found, list) and found and all(isinstance(each, int) for each in found):
             return tuple(dict.fromkeys(found))
     return ()
+
+
+def chat_template_of(folder: Path) -> dict[str, Any] | None:
+    """The chat template of a folder: its ``source`` in jinja2, and its ``marks``, tokens by name;
+    None where there is none.
+
+    Raises
+    ------
+    ValueError
+        If it is no text, or far too long.
+    """
+    own = folder / "chat_template.jinja"
+    held: Any = {}
+    if (folder / "tokenizer_config.json").is_file():
+        held = read_json(folder / "tokenizer_config.json")
+    held = held if isinstance(held, dict) else {}
+    source = held.get("chat_template")
+    if own.is_file():
+        with own.open(encoding="utf-8") as file:
+            source = file.read(MAX_TEMPLATE_CHARACTERS + 1)
+    if isinstance(source, list):
+        named = {each.get("name"): each.get("template") for each in source}
+        source = named.get("default")
+    if not source:
+        return None
+    if not isinstance(source, str) or len(source) > MAX_TEMPLATE_CHARACTERS:
+        raise ValueError(
+            f"The chat template in {folder} is no text of at most {MAX_TEMPLATE_CHARACTERS:,} "
+            "characters."
+        )
+    return {"source": source, "marks": {name: _content(held.get(name)) for name in MARKS}}
+
+
+def _content(token: Any) -> str:
+    """A special token's text, which stands alone or in an object."""
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else ""

@@ -31,16 +31,12 @@ from torch import Tensor, nn
 
 from conjoin.core import (
     Block,
-    Capabilities,
     Config,
     Event,
     Recipe,
-    Record,
 )
 from conjoin.core.shapes import Float, Int
-from conjoin.families.autoregressive.continuation import about_equally_long, continued, targets_of
-from conjoin.families.pretrained.strings import StringsOfNetwork
-from conjoin.families.pretrained.typical import TypicalByReadings
+from conjoin.families.pretrained.causal import KEPT_AXES, CausalStrings, StringState
 from conjoin.nets.pretrained import DTYPES, config_in, fresh, loaded, transformers
 from conjoin.util.pretrained import vocabulary_of
 
@@ -49,7 +45,6 @@ __all__ = ["TransformersText", "TransformersTextDensity"]
 MAKER = "AutoModelForCausalLM"
 CACHE_NAME = "cache"  # of the argument and of the answer, in transformers from 5.20 on
 OLD_CACHE_NAME = "past_key_values"
-KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 
 
 @dataclass(frozen=True)
@@ -92,26 +87,29 @@ class TransformersText(Config):
         )
 
 
-@dataclass(frozen=True)
-class _State:
-    """What a continuation needs: the tokens so far, the first one included, of which ``seen`` are
-    in the network's cache."""
+class _State(StringState):
+    def _rows_of_cache(self, rows: Int[Tensor, " b"]) -> Any:
+        cache = _copied(self.cache)
+        cache.reorder_cache(rows)
+        return cache
 
-    tokens: Tensor  # (B, 1 + n)
-    seen: int
-    cache: Any
+    def cut(self, place: int) -> Self:
+        """The state behind the first tokens of the string; a network whose memory can't be cut
+        sees them anew."""
+        tokens = self.tokens[:, : place + 1]
+        if self.cache is None or not _takes_several(self.cache):
+            return replace(self, tokens=tokens, seen=0, cache=None)
+        cache = _copied(self.cache)
+        if self.seen > place + 1:
+            cache.crop(place + 1 - self.seen)  # as a negative number: how many go
+        return replace(self, tokens=tokens, seen=min(self.seen, place + 1), cache=cache)
 
     @property
-    def place(self) -> int:
-        """How many tokens of the string there are."""
-        return self.tokens.shape[1] - 1
-
-    def take(self, rows: Int[Tensor, " b"]) -> Self:
-        """Some of the rows."""
-        cache = _copied(self.cache)
-        if cache is not None:
-            cache.reorder_cache(rows)
-        return replace(self, tokens=self.tokens[rows], cache=cache)
+    def bytes(self) -> int:
+        """Of memory, as far as it is keys and values."""
+        layers = getattr(self.cache, "layers", ())
+        held = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+        return sum(each.nbytes for each in held if isinstance(each, Tensor))
 
 
 def _copied(cache: Any) -> Any:
@@ -141,10 +139,11 @@ def _takes_several(cache: Any) -> bool:
     return all(type(layer) is package.DynamicLayer for layer in cache.layers)
 
 
-class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
+class TransformersTextDensity(CausalStrings):
     """Exact log p of strings and of their beginnings, exact continuations, a key-value cache."""
 
     config_class = TransformersText
+    state_class = _State
 
     def __init__(
         self,
@@ -191,23 +190,6 @@ class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
         density._refuse_seeing_ahead(torch.zeros(1, 0))
         return density
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(
-            marginals="prefix",
-            conditionals="prefix",
-            mode="approximate",
-            features=True,
-            typical=True,
-            step=True,
-        )
-
-    # ------------------------------------------------------------------ log p
-
-    def _told_of(self, context: Record, rows: int) -> Tensor:
-        """Nothing."""
-        return torch.zeros(rows, 0)
-
     def _logits(self, tokens: Int[Tensor, "b T"], told: Tensor) -> Float[Tensor, "b T U"]:
         logits: Tensor = self._called(tokens, use_cache=False).logits
         return logits
@@ -216,106 +198,27 @@ class TransformersTextDensity(StringsOfNetwork, TypicalByReadings):
         """What the network answers."""
         return self.net(input_ids=tokens, return_dict=True, **asked)
 
-    # ------------------------------------------------------------------ draws
-
-    def _begin(self, rows: int, context: Record) -> _State:
-        return _State(self._start(rows), 0, None)
-
-    def _step(self, state: _State, token: Tensor | None) -> tuple[_State, Float[Tensor, "B V1"]]:
-        if token is not None:
-            state = replace(state, tokens=torch.cat([state.tokens, token[:, None]], 1))
-        if state.place >= self.capacity:
-            return state, self._certain_end(len(state.tokens))
-        state, logits = self._advanced(state)
-        return state, self._log_next(logits[:, -1:])[:, 0]
-
-    def _follow(
-        self, state: _State, log_next: Tensor, tokens: Int[Tensor, "B T"]
-    ) -> tuple[_State, Tensor, Float[Tensor, "B T"]]:
-        """Many tokens in one call; the last by a step, which knows where strings must end."""
-        told = []
-        for part in tokens[:, :-1].split(max(1, self._most_at_once // len(tokens)), 1):
-            if not part.shape[1]:
-                continue
-            told.append(log_next.gather(1, part[:, :1]))
-            if not _takes_several(state.cache):  # seen anew from the first one on
-                state = replace(state, seen=0, cache=None)
-            state = replace(state, tokens=torch.cat([state.tokens, part], 1))
-            state, logits = self._advanced(state, {})
-            logits = logits[:, -part.shape[1] :]
-            if part.shape[1] > 1:
-                told.append(self._log_of(logits[:, :-1], part[:, 1:]))
-            log_next = self._log_next(logits[:, -1:])[:, 0]
-        told.append(log_next.gather(1, tokens[:, -1:]))
-        state, log_next = self._step(state, tokens[:, -1])
-        return state, log_next, torch.cat(told, 1)
-
-    def _advanced(self, state: _State, more: dict[str, Any] | None = None) -> tuple[_State, Tensor]:
-        """The state that has seen all of its tokens, and the logits of what follows; of all new
-        positions with ``more={}``. Networks that keep another memory than keys and values see all
-        tokens anew."""
+    def _advanced(self, state: _State, *, every: bool) -> tuple[_State, Tensor]:
+        """Networks that keep another memory than keys and values see all tokens anew."""
         new = state.tokens[:, state.seen :]
         memory = {self._cache_name: _copied(state.cache)}
-        asked = self._last_alone if more is None else more
+        asked = {} if every else self._last_alone
         out = self._called(new, use_cache=True, **memory, **asked)
         cache = out.get(self._cache_name)
         seen = 0 if cache is None else state.tokens.shape[1]
         return replace(state, seen=seen, cache=cache), out.logits
 
-    def _continued(self, event: Event, context: Record, choose: Any) -> Event:
-        """The beginning that all rows have is seen in one call."""
-        if not event.rows:  # networks take no empty batch
-            return Event(event.value, torch.ones_like(event.mask), event.present)
-        common = int(event.known.all(0).long().cumprod(0).sum())
-        if common < 2:
-            return continued(self, event, self._begin(event.rows, context), choose)
-        tokens = torch.cat([self._start(event.rows), event.value[:, : common - 1]], 1)
-        state, _ = self._advanced(_State(tokens, 0, None))
-        return continued(self, event, state, choose, common)
+    def _hidden_and_logits(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
+        out = self._called(tokens, use_cache=False, output_hidden_states=True)
+        return out.hidden_states[-1], out.logits
 
-    # ------------------------------------------------------------------ features
+    def _layers(self, tokens: Int[Tensor, "b T"]) -> Float[Tensor, "b T F"]:
+        asked = {"use_cache": False, "output_hidden_states": True, **self._last_alone}
+        found = self._called(tokens, **asked).hidden_states
+        return torch.cat([found[len(found) // 2], found[-1]], 2)
 
-    def _features(self, event: Event) -> Float[Tensor, "B W"]:
-        """The mean over positions of the last hidden layer."""
-        return self._seen(event)[0]
-
-    def _seen(self, event: Event) -> tuple[Float[Tensor, "B W"], Float[Tensor, "B 2"]]:
-        """Features, and the mean surprise of a token (nats) with log(1 + length)."""
-        target, valid = targets_of(event, self.tokens, self.capacity)
-        length = event.known.sum(1)
-        features = torch.zeros(event.rows, self.width, dtype=torch.float64)
-        surprise = torch.zeros(event.rows, dtype=torch.float64)
-        some = torch.arange(valid.shape[1]) < length[:, None] + 1  # the first token, and each known
-        for rows, places in about_equally_long(some, self._most_at_once):
-            inputs = self._inputs(event, rows, places)
-            out = self._called(inputs, use_cache=False, output_hidden_states=True)
-            counted = some[rows, :places].double()[..., None]
-            features[rows] = (out.hidden_states[-1].double() * counted).sum(1) / counted.sum(1)
-            cells = self._log_of(out.logits, target[rows, :places])
-            surprise[rows] = -torch.where(valid[rows, :places], cells, 0.0).sum(1)
-        plain = torch.stack([surprise / (length + 1), (length + 1.0).log()], 1)
-        return features, plain
-
-    def _features_at(self, event: Event, places: Int[Tensor, "B P"]) -> Float[Tensor, "B P F"]:
-        """A hidden layer in the middle and the last one, at the last token of each beginning."""
-        out = torch.zeros(*places.shape, 2 * self.width, dtype=torch.float64)
-        some = torch.arange(self.capacity + 1) <= places.amax(1, keepdim=True)
-        for rows, count in about_equally_long(some, self._most_at_once):
-            inputs = self._inputs(event, rows, count)
-            found = self._called(
-                inputs, use_cache=False, output_hidden_states=True, **self._last_alone
-            ).hidden_states
-            layers = torch.cat([found[len(found) // 2], found[-1]], 2).double()
-            out[rows] = layers[torch.arange(len(rows))[:, None], places[rows]]
-        return out
-
-    def _readings_of(self, event: Event) -> list[Tensor]:
-        """The features, and the surprise of a token with the length."""
-        return list(self._seen(event))
-
-    def _untaught(self, readings: list[Tensor]) -> Float[Tensor, " B"]:
-        """By how little a token surprises."""
-        return -readings[1][:, 0]
+    def _takes_several(self, state: _State) -> bool:
+        return _takes_several(state.cache)
 
 
 def _width_of(network: Any) -> int:
