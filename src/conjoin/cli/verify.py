@@ -61,8 +61,8 @@ def _watermark(file: str, key: str, folder: str, voice: Voice) -> int:
     from pathlib import Path
 
     from conjoin.marking.watermark import MAX_P_VALUE, Watermark, key_from
+    from conjoin.questions.answers.prompts import continues_texts
     from conjoin.serving.opening import model_of, opened
-    from conjoin.serving.talk import continues_texts
 
     watermark = Watermark(key_from(key))
     try:
