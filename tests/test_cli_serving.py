@@ -56,7 +56,9 @@ def test_what_can_not_be_read_is_said_and_the_conversation_goes_on(folder, capsy
 
 def test_a_seed_says_the_same_again(folder, capsys, monkeypatch):
     one, two = (
-        said(capsys, monkeypatch, ["chat", folder, "--seed", "3", "-q"], "a c\nb d\n")[1]
+        " ".join(
+            said(capsys, monkeypatch, ["chat", folder, "--seed", "3", "-q"], "a c\nb d\n")[1].split()
+        )
         for _ in range(2)
     )
     spent = re.compile(r" · [\d.e-]+ J(, [\d.e-]+ a token)? \([\d.e-]+ s of a brain\)")
