@@ -35,6 +35,9 @@ CASES = {
     "phoneme": (0.1, 0.15),
     "caravan": (0.05, 0.1),
     "wine_white": (0.3, 0.4),
+    "banknote": (0.02, 0.05),
+    "titanic": (0.2, 0.25),
+    "german_credit": (0.25, 0.3),
 }
 TABLES = ("adult", "telco_churn", "mammography")
 FALSE_ALARM = 0.05
