@@ -23,6 +23,7 @@ import collections
 import hashlib
 import json
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,17 @@ def learned(asked, name, train, reading):
     return model
 
 
+def judged_by_fragments(asked, train):
+    """The default p(y | x) of molecules, learned from some of them; its network learns nothing."""
+    some = train[: asked.judged]
+    family = Multimodal(strings={"width": 8, "blocks": 1, "steps": 1, "family": "sequence"})
+    start = time.process_time()
+    model = JointRegressor(family=family, predictor=["fragments"], random_state=0)
+    model.fit(pd.Series(some, name="smiles"), computed(some), calibration=asked.calibration)
+    print(json.dumps({"judge_rows": len(some), "fit_cpu_s": time.process_time() - start}))
+    return model
+
+
 def error_of_prediction(model, smiles):
     """Mean absolute error of each property."""
     return (model.predict(smiles).reset_index(drop=True) - computed(smiles)).abs().mean().to_dict()
@@ -219,44 +231,61 @@ def error_of_prediction(model, smiles):
 
 def conditional(asked):
     """Mean absolute deviation of draws from what was wanted of QED, SA and logP: of all different
-    valid ones, and of the best by the model's own p(wish | molecule), all at equal numbers of
-    strings; beside those of a twin, whose network learned at equal budget nearly nothing but to
-    predict."""
+    valid ones, and of the best by p(wish | molecule), all at equal numbers of strings; beside those
+    of a twin, whose network learned at equal budget nearly nothing but to predict. The joint's are
+    judged by its network alone, or with ``judged`` by the default p(y | x) of so many rows."""
     frame = load_molecules("moses_mini").frame
     train = canonical(frame[frame.split == "train"].smiles.iloc[: asked.rows])
     test = canonical(frame[frame.split == "test"].smiles.iloc[: asked.tests])
     joint = learned(asked, "joint", train, asked.reading)
     twin = learned(asked, "twin", train, 0.95)
-    for name, model in (("joint", joint), ("twin", twin)):
+    judge = judged_by_fragments(asked, train) if asked.judged else joint
+    for name, model in (("joint", joint), ("twin", twin), ("judge", judge)):
         print(json.dumps({"predicted by": name} | error_of_prediction(model, test)), flush=True)
     wanted = computed(test).quantile([0.1, 0.5, 0.9])
     for name in wanted:
-        rows = [deviations(joint, twin, name, value, asked) for value in wanted[name]]
+        rows = [deviations(joint, twin, judge, name, value, asked) for value in wanted[name]]
         for value, row in zip(wanted[name], rows, strict=True):
             print(json.dumps({"property": name, "wanted": value} | row), flush=True)
         means = pd.DataFrame(rows).mean().to_dict()
         print(json.dumps({"property": name, "wanted": "mean of these"} | means), flush=True)
 
 
-def deviations(joint, twin, name, value, asked):
+def deviations(joint, twin, judge, name, value, asked):
     """Of one wanted value. ``p``: the share of all strings that is expected to be as wanted, by the
     model's own word; ``hit``: that which is, of all strings."""
     out = {}
     drawn = None
+    judges = {joint: judge, twin: twin}
     for who, model, ways in (("", joint, asked.ways), ("twin ", twin, asked.twin_ways)):
         (wish,) = _wishes(model.model_, {name: value})
         ends = wish.view.number.decode(torch.tensor([wish.low, wish.high]).double())
         for way in ways:
             made = _judged(model.model_, [wish], way, asked.samples, stream(0, "design"))
-            out |= told_of(f"{who}{way}", made, computed, name, value, ends, asked.best)
+            made = rescored(judges[model], made, name, value)
+            out |= told_of(f"{who}{way}", made, name, value, ends, asked.best)
             drawn = made if (who, way) == ("", "drawn") else drawn
-    valid = drawn[drawn["_canonical"].notna()]
-    x = twin.model_.view(name).encode(list(valid["_canonical"])).event
-    judged = valid.assign(_score=_wishes(twin.model_, {name: value})[0].log_mass(x).numpy())
-    return out | told_of("drawn by joint, twin", judged, computed, name, value, ends, asked.best)
+    if drawn is None:
+        return out
+    judged = rescored(twin, drawn, name, value)
+    return out | told_of("drawn by joint, best by twin", judged, name, value, ends, asked.best)
 
 
-def told_of(word, made, computed, name, value, ends, best):
+def rescored(judge, made, name, value):
+    """The draws with log p(wish | molecule) of another model."""
+    (wish,) = _wishes(judge.model_, {name: value})
+    valid = made["_canonical"].notna()
+    score = np.full(len(made), -np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tokens that a judge of few rows never saw
+        x = wish.view.encode(
+            wish.view.codec.rows(made[valid][["_canonical"]].set_axis(["smiles"], axis=1))
+        )
+    score[valid] = wish.log_mass(x.event).numpy()
+    return made.assign(_score=score)
+
+
+def told_of(word, made, name, value, ends, best):
     """Of the draws of one way."""
     valid = made[made["_canonical"].notna()]
     unique = valid.drop_duplicates("_canonical")
@@ -391,6 +420,8 @@ def main():
         wanting.add_argument(f"--{option}", type=int, default=value)
     wanting.add_argument("--reading", type=float, default=0.3)
     wanting.add_argument("--calibration", type=float, default=0.2)
+    told = "rows that teach the default p(y | x), by which draws of the joint are judged"
+    wanting.add_argument("--judged", type=int, default=0, help=told)
     wanting.add_argument("--start", help="the folder of a model of molecules to begin from")
     wanting.add_argument("--out", help="a folder that keeps both models, for another call")
     ways = {"ways": ["drawn", "prompted", "guided"], "twin-ways": ["drawn", "guided"]}

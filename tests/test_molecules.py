@@ -465,6 +465,7 @@ def test_counts_beside_a_number_are_refused_before_anything_is_read(family):
     for y, words in ((frame["size"], "a number"), (frame, "several columns")):
         with pytest.raises(ValueError, match=f"^family='.*': counts of .*, and y is {words}: take"):
             JointRegressor(family=family).fit(Unread(ALCOHOLS), y)
+    assert not Multimodal(strings={"reading": 0.3}).takes_class_alone
 
 
 @needs_rdkit

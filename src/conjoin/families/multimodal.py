@@ -189,7 +189,8 @@ class Multimodal(Config):
 
     @property
     def takes_class_alone(self) -> bool:
-        return self.strings is not None and self.of_strings.takes_class_alone
+        asked: Config = resolve((self.strings or {}).get("family", "sequence"))
+        return asked.takes_class_alone
 
     @property
     def of_columns(self) -> Config:

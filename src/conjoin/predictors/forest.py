@@ -34,7 +34,7 @@ from conjoin.predictors.folds import folds_for
 from conjoin.predictors.leaves import Leaves, spread_of_leaves
 from conjoin.util.budget import all_in_time, seconds_of
 
-__all__ = ["ExtraTreesMethod", "Forest"]
+__all__ = ["TREES_A_FOLD", "ExtraTreesMethod", "Forest"]
 
 STRENGTHS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of shrinkage, in rows
 FLOOR = 1e-3  # share of equal probabilities in what a forest of classes says
@@ -93,10 +93,14 @@ class Forest(Scorer):
 
 class ExtraTreesMethod(Method):
     """scikit-learn's extra trees. "auto" tries them where most rows have a label of their own, and
-    the fit need not be fast."""
+    the fit need not be fast. ``trees_a_fold``: as many, however many cells a table has; None: fewer
+    for large ones."""
 
     scorers = (Forest, Leaves)
     folds = True
+
+    def __init__(self, trees_a_fold: int | None = None) -> None:
+        self.trees_a_fold = trees_a_fold
 
     def tried(self, case: Case) -> bool:
         own = bool(case.rows.y.mask.double().mean() >= 0.5)
@@ -114,7 +118,7 @@ class ExtraTreesMethod(Method):
         grown()  # what is done but once
         each = seconds_of(grown) / TIMED_TREES
         share = case.rows.rows / few.rows.rows
-        count = _trees_a_fold(table.size * share)
+        count = self.trees_a_fold or _trees_a_fold(table.size * share)
         trees = count * (folds_for(case.rows.rows) + TREES // TREES_A_FOLD)
         return each * trees * share
 
@@ -124,7 +128,7 @@ class ExtraTreesMethod(Method):
         y = case.rows.y.value.numpy()
         y = y if case.classes is None else y.astype(np.int64)
         weight = case.weight.numpy()
-        count = _trees_a_fold(table.size)
+        count = self.trees_a_fold or _trees_a_fold(table.size)
         out = np.full((len(STRENGTHS), len(y), _outputs(case.classes)), np.nan)
         for held in all_in_time(case.parts()):
             trees = _grown(case, count, table[~held], y[~held], weight[~held])

@@ -25,6 +25,7 @@ from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint
 from conjoin.predictors import method, scorer_class
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer, lists_as_tuples
+from conjoin.predictors.forest import TREES_A_FOLD, ExtraTreesMethod
 from conjoin.predictors.linear import LinearMethod
 from conjoin.predictors.pool import Pool, heard_by_folds, pool_of, pool_of_points
 from conjoin.util.budget import seconds_of
@@ -167,8 +168,11 @@ def _wide(case: Case) -> tuple[Design, Tensor]:
 
 
 def _members(case: Case) -> dict[str, Method]:
+    """A table of fragments has a thousand columns, each of which says little: few trees, as the
+    table has many cells, would look at some of them and be noisy."""
     linear = RidgeMethod() if case.classes is None else method("linear")
-    return {"linear": linear, "extra_trees": method("extra_trees"), "boosting": method("boosting")}
+    trees = ExtraTreesMethod(TREES_A_FOLD)
+    return {"linear": linear, "extra_trees": trees, "boosting": method("boosting")}
 
 
 def _space_of(numbers: int) -> Space:
