@@ -6,8 +6,8 @@ J. Ho et al. (2022), Cascaded diffusion models for high fidelity image generatio
 stands beside the noisy one, enlarged, as in C. Saharia et al. (2021), Image super-resolution via
 iterative refinement. l is a function of x, so p(x) = p(x, l(x)). The second stage does not know
 that its pictures must have the means that it was told: a draw of it may have others, and what it
-spends on these is missing from the sum. So the sum is a lower bound of log p(x) of the pictures that
-are drawn in two stages, also where both stages were exact; both are bounds of their own
+spends on these is missing from the sum. So the sum is a lower bound of log p(x) of the pictures
+that are drawn in two stages, even where both stages are exact; each is a bound of its own
 (``conjoin.families.diffusion.picture``). In nats, of the discrete picture.
 
 The network of the second stage corrects a Gaussian about the enlarged picture u,
@@ -32,7 +32,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,8 @@ class Cascade(PictureDiffusion):
     """
 
     upper: Mapping[str, Any] | None = None
+
+    suggests_latents: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.upper or {} if name not in UPPER_SETTINGS]
@@ -182,7 +184,7 @@ class _Upper(PictureDensity):
         classes: int,
         config: Any,
         told: int,
-        words: tuple[int, int] | None,
+        words: tuple[int, ...] | None,
     ) -> Denoiser:
         return _Enlarger(grid, levels, classes, config, told, words)
 
