@@ -129,7 +129,8 @@ class Worded(Conditioned):
         self.padding = [-each % multiple for each in sides]
         places = math.prod(math.ceil(each / multiple) for each in sides)
         self.width = 2 * (first + width)  # numbers of ``features``
-        self.reader = _Reader(*words[:2], width, dropout, *words[2:])
+        numbers = words[2] if len(words) > 2 else 0
+        self.reader = _Reader(words[0], words[1], width, dropout, numbers)
         self.summary = nn.Linear(width, EMBEDDING_WIDTH)
         self.stem = nn.Conv2d((shown or channels) * self.patch**2, first, 3, padding=1)
         self.before = ResidualBlock(first, first, dropout)

@@ -50,6 +50,7 @@ from conjoin.core import (
 )
 from conjoin.core.capabilities import worst
 from conjoin.core.device import on_device
+from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.families.diffusion.denoiser import WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
@@ -58,6 +59,7 @@ from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 __all__ = ["Cascade", "CascadeDensity"]
 
 TIMES = 2  # by which the second stage enlarges
+CHUNK_PICTURES = 1024  # that are made smaller at once
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,8 @@ class CascadeDensity(Density):
         base = PictureDensity.build(
             _small_space(space), config.of_base, less, generator, context=context, **known
         )
-        told = _joined(context, less.value)
+        # of the context alone scales of columns are known
+        told = context if context_space is not None and context_space.shape else None
         upper = _Upper.build(space, config.of_upper, data, generator, context=told, **known)
         with seeded(stream(0, "replaced")):  # the stages are put in below
             out = cls(space, config, base.structure, context_space)
@@ -385,13 +388,24 @@ def _enlarged(pictures: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C H W"]:
 
 
 def _lowered(event: Event, grid: tuple[int, int, int]) -> Event:
-    """The small pictures; where a pixel is missing, of the known ones."""
+    """The small pictures; where a pixel is missing, of the known ones. Bytes stay bytes."""
+    parts = [_few_lowered(event.take(part), grid) for part in slices(event.rows, CHUNK_PICTURES)]
+    if not parts:
+        nothing = torch.zeros(0, math.prod(_small_grid(grid)))
+        return Event(nothing.double())
+    return Event(
+        torch.cat([part.value for part in parts]), torch.cat([part.mask for part in parts])
+    )
+
+
+def _few_lowered(event: Event, grid: tuple[int, int, int]) -> Event:
     value = event.value.double().unflatten(1, grid)
     mask = event.mask.unflatten(1, grid).double()
     known = nn.functional.avg_pool2d(mask, TIMES)
     total = nn.functional.avg_pool2d(torch.where(mask > 0, value, 0.0), TIMES)
     means = (total / known.clamp_min(0.1)).round()
-    return Event(means.flatten(1), (known == 1).flatten(1))
+    kept = torch.float64 if event.value.is_floating_point() else event.value.dtype
+    return Event(means.flatten(1).to(kept), (known == 1).flatten(1))
 
 
 def _joined(context: Event | None, small: Float[Tensor, "B P"]) -> Event:
