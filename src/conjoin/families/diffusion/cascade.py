@@ -147,9 +147,17 @@ class _Beside(nn.Module):
 class _Enlarger(Denoiser):
     """Takes noise off pictures of which a small one is told, behind all else that is."""
 
-    def __init__(self, grid: tuple[int, int, int], *rest: Any) -> None:
+    def __init__(
+        self,
+        grid: tuple[int, int, int],
+        levels: int,
+        classes: int,
+        config: Any,
+        told: int,
+        words: tuple[int, ...] | None,
+    ) -> None:
         small = _small_grid(grid)
-        super().__init__(grid, *rest, beside=_Beside(small))
+        super().__init__(grid, levels, classes, config, told, words, beside=_Beside(small))
         self.told_pixels = math.prod(small)
 
     def _heard(self, code: Tensor | None) -> Tensor | None:

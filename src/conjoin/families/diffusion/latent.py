@@ -192,8 +192,9 @@ class LatentDensity(PictureDensity):
             if self.training:
                 self.core.follow(numbers)
             pictures = (numbers - self.core.centre) / self.core.scale
-        told = context is None or self.inputs is None
-        code = self._code(context if told else self._partly_told(context, noise))
+        if context is not None and self.inputs is not None:
+            context = self._partly_told(context, noise)
+        code = self._code(context)
         known = torch.ones_like(pictures, dtype=torch.bool)
         with seeded(noise):
             losses = self.core.loss(pictures, known, code, noise).double()
