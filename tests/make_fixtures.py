@@ -81,6 +81,8 @@ MADE = {
     "flow_matching": ("JointDensity", None),
     "diffusion": ("JointClassifier", None),
     "picture_diffusion": ("JointClassifier", "trunk"),
+    "latent_diffusion": ("JointClassifier", None),
+    "cascade": ("JointDensity", None),
     "illustrated": ("JointClassifier", None),
     "absorbing_diffusion": ("JointDensity", None),
     "integer_flow": ("JointClassifier", None),
@@ -128,7 +130,10 @@ def framed(frame, images):
 def made(family, rows, seed=0):
     """Rows for a family, and what its kind of estimator is to learn of them."""
     if FAMILIES[family].pictures:
-        return illustrated(rows, seed) if family == "illustrated" else grey(rows, seed)
+        if family == "illustrated":
+            return illustrated(rows, seed)
+        X, y = grey(rows, seed)
+        return X, None if MADE[family][0] == "JointDensity" else y
     X, grade, price = table(rows, seed)
     return X, {"JointClassifier": grade, "JointRegressor": price, "JointDensity": None}[
         MADE[family][0]

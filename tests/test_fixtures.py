@@ -16,7 +16,8 @@ from conjoin.families import FAMILIES
 OF_ROWS = [name for name, family in FAMILIES.items() if "vector" in family.layouts]
 
 FOLDERS = sorted((Path(__file__).parent / "fixtures").glob("model-*"))
-SINGLE = ("picture_diffusion", "illustrated")  # whose networks count in 16 or 32 bits
+# whose networks count in 16 or 32 bits
+SINGLE = ("picture_diffusion", "latent_diffusion", "cascade", "illustrated")
 # relative to the largest answer, on another kind of machine
 TIGHT = 1e-6
 LOOSE = 0.05

@@ -395,10 +395,9 @@ def _tell_alternatives(
     """The most probable strings of each row that lacks one; rows count from 1."""
     table = estimator.alternatives(frame, count)
     table["row"] += 1
-    each = table.drop_duplicates("row", keep="last")
     voice.aside(
-        f"The most probable strings of {len(each):,} rows, found by a beam; probabilities are "
-        "exact, and what is left is that of all others."
+        "The most probable strings that a beam finds, with their exact probabilities; what is left "
+        "is that of all others."
     )
     screen = table.assign(
         **{name: table[name].map("{:.3g}".format) for name in ("probability", "left")}

@@ -273,7 +273,8 @@ class SequenceCodec(Codec):
 
     @property
     def space(self) -> Block:
-        letter = Variable("character", "category", cardinality=max(1, len(self.characters)))
+        count = max(1, len(self.characters))
+        letter = Variable("character", "category", cardinality=count, pieces=self.tokens.alone)
         return Block(str(self.name), "sequence", (self.capacity,), (letter,))
 
     @property

@@ -84,6 +84,11 @@ class Tokens(abc.ABC):
     def shown(self) -> str:
         """All of them in a word or a line, for messages."""
 
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The text of each code by itself; none where codes write text only together."""
+        return ()
+
     def pieces(self, codes: Sequence[int], nats: Sequence[float]) -> list[tuple[str, float]]:
         """The tokens as text, each with its own number; those that only together write a character
         are one piece, with the sum."""
@@ -120,6 +125,10 @@ class Characters(Tokens):
     @property
     def shown(self) -> str:
         return "".join(self.names)
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        return self.names
 
     def codes(self, string: str) -> list[int]:
         return [self._code.get(character, -1) for character in string]
@@ -166,6 +175,10 @@ class Words(Tokens):
     def shown(self) -> str:
         most = ", ".join(self.names[:SHOWN_WORDS])
         return most if len(self.names) <= SHOWN_WORDS else f"{most}, ... {self.names[-1]}"
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        return self.names
 
     def codes(self, string: str) -> list[int]:
         words = _words_of(_checked(string))

@@ -16,7 +16,8 @@ __all__ = ["Block", "PairSpace", "RecordSpace", "Space", "Variable", "space_of_r
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variable:
     """One column. ``resolution`` is its recorded precision: with it a value is a cell that has
-    probability mass, without it a point that has a density. Numbers are in the event's units."""
+    probability mass, without it a point that has a density. Numbers are in the event's units.
+    ``pieces``: the text that each code of a string writes, where codes write text one by one."""
 
     name: str
     kind: Literal["real", "integer", "category", "ordered"]
@@ -26,6 +27,7 @@ class Variable:
     bounds: tuple[float | None, float | None] = (None, None)
     origin: float = 0.0  # one value of the lattice that resolution spans
     unit: str = ""
+    pieces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.discrete and self.cardinality < 1:

@@ -88,6 +88,10 @@ class Config:
         """The config that stands in for this one where so many rows teach."""
         return self
 
+    def advice(self, space: Space) -> list[str]:
+        """What to tell before a fit in such a space begins: another family that would do better."""
+        return []
+
     def beside_blocks(self) -> "Config":
         """The config that stands in for this one where pictures and strings stand behind the
         columns."""

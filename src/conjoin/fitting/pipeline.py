@@ -4,6 +4,7 @@ calibrate."""
 import hashlib
 import math
 import platform
+import warnings
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from conjoin.calibration.conformal import Calibration
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
+from conjoin.core.warnings import ColumnWarning
 from conjoin.families import FAMILIES, name_of, resolve, suited
 from conjoin.fitting.bounded import open_beyond_bounds
 from conjoin.fitting.fast import left_out, replaced, simpler
@@ -166,6 +168,13 @@ def _suited(config: Any, codec: Any, options: FitOptions) -> Any:
     return settle_precision(simpler(config, options), options)
 
 
+def _advise(config: Any, codec: Any, options: FitOptions) -> None:
+    """A warning, before the work, where another family would do better."""
+    if options.start is None and codec.space.flat:
+        for words in config.advice(codec.space):
+            warnings.warn(words, ColumnWarning, stacklevel=6)
+
+
 def _later(
     budget: Budget, target: Target | None, fit: Pair, split: Split, choosing: dict[str, float]
 ) -> Later:
@@ -201,6 +210,7 @@ def _learn(
     asked = config
     config = _suited(asked, codec, options)
     config = config if options.start is not None else config.for_rows(len(split.fit))
+    _advise(config, codec, options)
     propagated: dict[str, Any] = {}
     labels = None if target is None else target.labels
     if options.spread and codec.space.flat and labels is not None:

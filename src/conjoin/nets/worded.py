@@ -44,13 +44,38 @@ LOWER = 2  # by which the sides of the lower level are smaller, unless asked oth
 POSITION_SCALE = 0.3  # of the vectors of places and words, as they begin
 
 
+class _Fixed(nn.Module):
+    """Codes -> what is learned of a fixed vector of each."""
+
+    vectors: Tensor
+
+    def __init__(self, words: int, numbers: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(words, numbers))
+        self.linear = nn.Linear(numbers, width)
+
+    def start(self, vectors: Float[Tensor, "V F"]) -> None:
+        """Those of the words, moved and scaled to mean 0 and variance 1; the end has none."""
+        apart = vectors - vectors.mean(0)
+        self.vectors[: len(vectors)] = apart / apart.square().mean().sqrt().clamp_min(1e-6)
+
+    def forward(self, word: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+        out: Tensor = self.linear(self.vectors[word])
+        return out
+
+
 class _Reader(nn.Module):
     """(B, N) codes of words, of which the last one is the end -> (B, N + 1, D), the first of them
-    for the whole; and which of them there are."""
+    for the whole; and which of them there are. ``numbers``: of the fixed vector that each word has,
+    in place of one that is learned."""
 
-    def __init__(self, positions: int, words: int, width: int, dropout: float) -> None:
+    def __init__(
+        self, positions: int, words: int, width: int, dropout: float, numbers: int = 0
+    ) -> None:
         super().__init__()
-        self.embed = nn.Embedding(words + 1, width)
+        self.embed: nn.Module = (
+            _Fixed(words + 1, numbers, width) if numbers else nn.Embedding(words + 1, width)
+        )
         self.whole = nn.Parameter(torch.randn(width))
         self.position = nn.Parameter(POSITION_SCALE * torch.randn(positions + 1, width))
         heads = max(1, width // HEAD_WIDTH)
@@ -74,15 +99,16 @@ class _Reader(nn.Module):
 class Worded(Conditioned):
     """``size`` scales channels and width; there are three layers over places for each of
     ``blocks``. ``lower``: by how much the sides of the lower level are smaller. The last N of the
-    conditioning numbers are codes of words, of which the last one is the end; ``words``: N and how
-    many words there are beside the end."""
+    conditioning numbers are codes of words, of which the last one is the end; ``words``: N, how
+    many words there are beside the end, and of how many numbers the fixed vector of a word is,
+    where each has one."""
 
     def __init__(
         self,
         channels: int,
         sides: tuple[int, int],
         told: int,
-        words: tuple[int, int],
+        words: tuple[int, ...],
         size: float = 1.0,
         blocks: int = 1,
         dropout: float = 0.0,
@@ -103,7 +129,8 @@ class Worded(Conditioned):
         self.padding = [-each % multiple for each in sides]
         places = math.prod(math.ceil(each / multiple) for each in sides)
         self.width = 2 * (first + width)  # numbers of ``features``
-        self.reader = _Reader(*words, width, dropout)
+        numbers = words[2] if len(words) > 2 else 0
+        self.reader = _Reader(words[0], words[1], width, dropout, numbers)
         self.summary = nn.Linear(width, EMBEDDING_WIDTH)
         self.stem = nn.Conv2d((shown or channels) * self.patch**2, first, 3, padding=1)
         self.before = ResidualBlock(first, first, dropout)
@@ -123,6 +150,11 @@ class Worded(Conditioned):
         self.last = nn.Conv2d(first, channels * self.patch**2, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def take_vectors(self, vectors: Float[Tensor, "V F"]) -> None:
+        """The fixed vector of each word."""
+        assert isinstance(self.reader.embed, _Fixed)
+        self.reader.embed.start(vectors)
 
     def forward(
         self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None

@@ -6,8 +6,8 @@ J. Ho et al. (2022), Cascaded diffusion models for high fidelity image generatio
 stands beside the noisy one, enlarged, as in C. Saharia et al. (2021), Image super-resolution via
 iterative refinement. l is a function of x, so p(x) = p(x, l(x)). The second stage does not know
 that its pictures must have the means that it was told: a draw of it may have others, and what it
-spends on these is missing from the sum. So the sum is a lower bound of log p(x) of the pictures that
-are drawn in two stages, also where both stages were exact; both are bounds of their own
+spends on these is missing from the sum. So the sum is a lower bound of log p(x) of the pictures
+that are drawn in two stages, even where both stages are exact; each is a bound of its own
 (``conjoin.families.diffusion.picture``). In nats, of the discrete picture.
 
 The network of the second stage corrects a Gaussian about the enlarged picture u,
@@ -32,7 +32,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ from conjoin.core import (
 )
 from conjoin.core.capabilities import worst
 from conjoin.core.device import on_device
+from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.families.diffusion.denoiser import WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
@@ -58,6 +59,7 @@ from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 __all__ = ["Cascade", "CascadeDensity"]
 
 TIMES = 2  # by which the second stage enlarges
+CHUNK_PICTURES = 1024  # that are made smaller at once
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Cascade(PictureDiffusion):
     """
 
     upper: Mapping[str, Any] | None = None
+
+    suggests_latents: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.upper or {} if name not in UPPER_SETTINGS]
@@ -143,9 +147,17 @@ class _Beside(nn.Module):
 class _Enlarger(Denoiser):
     """Takes noise off pictures of which a small one is told, behind all else that is."""
 
-    def __init__(self, grid: tuple[int, int, int], *rest: Any) -> None:
+    def __init__(
+        self,
+        grid: tuple[int, int, int],
+        levels: int,
+        classes: int,
+        config: Any,
+        told: int,
+        words: tuple[int, ...] | None,
+    ) -> None:
         small = _small_grid(grid)
-        super().__init__(grid, *rest, beside=_Beside(small))
+        super().__init__(grid, levels, classes, config, told, words, beside=_Beside(small))
         self.told_pixels = math.prod(small)
 
     def _heard(self, code: Tensor | None) -> Tensor | None:
@@ -182,7 +194,7 @@ class _Upper(PictureDensity):
         classes: int,
         config: Any,
         told: int,
-        words: tuple[int, int] | None,
+        words: tuple[int, ...] | None,
     ) -> Denoiser:
         return _Enlarger(grid, levels, classes, config, told, words)
 
@@ -255,7 +267,8 @@ class CascadeDensity(Density):
         base = PictureDensity.build(
             _small_space(space), config.of_base, less, generator, context=context, **known
         )
-        told = _joined(context, less.value)
+        # of the context alone scales of columns are known
+        told = context if context_space is not None and context_space.shape else None
         upper = _Upper.build(space, config.of_upper, data, generator, context=told, **known)
         with seeded(stream(0, "replaced")):  # the stages are put in below
             out = cls(space, config, base.structure, context_space)
@@ -383,13 +396,24 @@ def _enlarged(pictures: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C H W"]:
 
 
 def _lowered(event: Event, grid: tuple[int, int, int]) -> Event:
-    """The small pictures; where a pixel is missing, of the known ones."""
+    """The small pictures; where a pixel is missing, of the known ones. Bytes stay bytes."""
+    parts = [_few_lowered(event.take(part), grid) for part in slices(event.rows, CHUNK_PICTURES)]
+    if not parts:
+        nothing = torch.zeros(0, math.prod(_small_grid(grid)))
+        return Event(nothing.double())
+    return Event(
+        torch.cat([part.value for part in parts]), torch.cat([part.mask for part in parts])
+    )
+
+
+def _few_lowered(event: Event, grid: tuple[int, int, int]) -> Event:
     value = event.value.double().unflatten(1, grid)
     mask = event.mask.unflatten(1, grid).double()
     known = nn.functional.avg_pool2d(mask, TIMES)
     total = nn.functional.avg_pool2d(torch.where(mask > 0, value, 0.0), TIMES)
     means = (total / known.clamp_min(0.1)).round()
-    return Event(means.flatten(1), (known == 1).flatten(1))
+    kept = torch.float64 if event.value.is_floating_point() else event.value.dtype
+    return Event(means.flatten(1).to(kept), (known == 1).flatten(1))
 
 
 def _joined(context: Event | None, small: Float[Tensor, "B P"]) -> Event:

@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
         classes: int,
         config: Any,
         told: int = 0,
-        words: tuple[int, int] | None = None,
+        words: tuple[int, ...] | None = None,
         lower: int = LOWER,
         beside: Any = None,
     ) -> None:
@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
         self.centre.copy_(pictures.mean((0, 2, 3))[:, None, None])
         self.scale.copy_((pictures - self.centre).square().mean().sqrt().clamp_min(1e-3))
 
-    def correlate(self, value: Float[Tensor, "B D"], code: Float[Tensor, " B"] | None) -> None:
+    def correlate(self, value: Float[Tensor, "B D"], code: Tensor | None) -> None:
         """After ``start``: the covariances of pixels in whole pictures, and the means of the
         classes."""
         if self.gaussian is not None:
@@ -102,6 +102,11 @@ class Denoiser(nn.Module):
     def tells(self) -> bool:
         """Whether the network is told anything beside the picture."""
         return self.net.is_told
+
+    def take_vectors(self, vectors: Float[Tensor, "V F"]) -> None:
+        """The fixed vector of each word that pictures are told in."""
+        assert isinstance(self.net, Worded)
+        self.net.take_vectors(vectors)
 
     @property
     def least(self) -> float:

@@ -8,8 +8,9 @@ places, and these drown in noise.
 R. Rombach et al. (2022), High-resolution image synthesis with latent diffusion models, with the
 bound of D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, whose data are
 E(x). The noise s_0 that the decoder sees is that at which the diffusion begins, so that the
-autoencoder's evidence lower bound and the bound of its prior are one bound, of log p of the discrete
-picture, in nats. Both learn in one fit: the autoencoder, from a share of the rows of a step, by
+autoencoder's evidence lower bound and the bound of its prior are one bound, of log p of the
+discrete picture, in nats. Both learn in one fit: the autoencoder, from a share of the rows of a
+step, by
 
     -E log P(x | z_0) + sum_j (E(x)_j^2 + s_0^2 - 1 - ln s_0^2) / 2
 
@@ -73,6 +74,7 @@ class LatentDiffusion(PictureDiffusion):
     latent_noise: float = 0.1
     taught: float = 0.25
 
+    suggests_latents: ClassVar[bool] = False
     worded: ClassVar[Mapping[str, Any]] = {"noise_centre": 0.0}
 
     def __post_init__(self) -> None:
@@ -96,7 +98,7 @@ class _LatentDenoiser(Denoiser):
         classes: int,
         config: LatentDiffusion,
         told: int,
-        words: tuple[int, int] | None,
+        words: tuple[int, ...] | None,
     ) -> None:
         autoencoder = PictureAutoencoder(
             pixels, levels, config.channels, config.size, config.precision
@@ -151,7 +153,7 @@ class LatentDensity(PictureDensity):
         classes: int,
         config: Any,
         told: int,
-        words: tuple[int, int] | None,
+        words: tuple[int, ...] | None,
     ) -> _LatentDenoiser:
         return _LatentDenoiser(grid, levels, classes, config, told, words)
 
@@ -190,8 +192,9 @@ class LatentDensity(PictureDensity):
             if self.training:
                 self.core.follow(numbers)
             pictures = (numbers - self.core.centre) / self.core.scale
-        told = context is None or self.inputs is None
-        code = self._code(context if told else self._partly_told(context, noise))
+        if context is not None and self.inputs is not None:
+            context = self._partly_told(context, noise)
+        code = self._code(context)
         known = torch.ones_like(pictures, dtype=torch.bool)
         with seeded(noise):
             losses = self.core.loss(pictures, known, code, noise).double()

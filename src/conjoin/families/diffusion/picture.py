@@ -59,9 +59,17 @@ from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
 from conjoin.nets.inputs import EMBEDDED, Inputs, embedding_mark
 from conjoin.nets.precision import check_precision, fastest
+from conjoin.nets.text_encoder import TextEncoder
 from conjoin.nets.worded import UNKNOWN_WORD
 
-__all__ = ["MAX_WORDS", "PictureDensity", "PictureDiffusion", "greys", "withheld"]
+__all__ = [
+    "MAX_WORDS",
+    "MIN_LATENT_SIDE",
+    "PictureDensity",
+    "PictureDiffusion",
+    "greys",
+    "withheld",
+]
 
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
 CHUNK_PICTURES = 256  # pictures that the network sees at once
@@ -77,7 +85,9 @@ AXES_PER_READING = (384, 8, 48, 9)  # principal axes of each reading
 TYPICAL_ROWS = 6000  # rows by which typical ones are known
 EDITING_STEPS = 8  # of an edit: once to noise and twice, with guidance, back
 DISTILLED = "distilled"  # in ``structure``: network calls of a draw by the student
+VECTORS = "word_vectors"  # in ``structure``: of how many numbers the fixed vector of a word is
 WORDS = "words"  # in ``structure``: the network attends to the string of its context
+MIN_LATENT_SIDE = 64  # pixels of a side, from which on latents are suggested
 MAX_WORDS = 128  # tokens of a string, at most, that a network of pictures attends to
 UNTOLD_SHARE = 0.15  # of the fit, in which no word is told
 MAX_LEVEL_SHARES = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
@@ -134,6 +144,10 @@ class PictureDiffusion(Config):
     matrix_rate : float or None, default None
         Learning rate of the matrices that attend to words, which Muon moves; None: they are moved
         like all others.
+    text_encoder : str or None, default None
+        Folder of a frozen encoder of texts, such as all-MiniLM-L6-v2: what it makes of each word by
+        itself stands in place of a vector that is learned. The model keeps these vectors, and needs
+        the folder no more.
     """
 
     size: float = 1.0
@@ -155,6 +169,7 @@ class PictureDiffusion(Config):
     last_noise: float | None = 0.3
     noise_centre: float = -0.5
     matrix_rate: float | None = None
+    text_encoder: str | None = None
 
     implied: ClassVar[dict[str, Any]] = {
         "precision": "bfloat16",
@@ -162,7 +177,9 @@ class PictureDiffusion(Config):
         "last_noise": None,
         "noise_centre": -0.5,
         "matrix_rate": None,
+        "text_encoder": None,
     }
+    suggests_latents: ClassVar[bool] = True
     # where pictures are told in words, beside the settings that all kinds have then
     worded: ClassVar[Mapping[str, Any]] = {}
     unwritten: ClassVar[dict[str, Any]] = {
@@ -170,7 +187,18 @@ class PictureDiffusion(Config):
         "last_noise": None,
         "noise_centre": -0.5,
         "matrix_rate": None,
+        "text_encoder": None,
     }
+
+    def advice(self, space: Space) -> list[str]:
+        """Latents, of large pictures."""
+        grid = space.grid
+        if not self.suggests_latents or grid is None or max(grid[1:]) < MIN_LATENT_SIDE:
+            return []
+        return [
+            f"The pictures have {grid[1]} x {grid[2]} pixels: family='latent_diffusion' models few "
+            "numbers of each instead, and learns and draws in about half of the time."
+        ]
 
     def in_precision(self, precision: str) -> Self:
         check_precision(precision)
@@ -196,13 +224,31 @@ class PictureDiffusion(Config):
         )
 
 
-def _structure(context_space: Space | None) -> dict[str, Any]:
-    """What the network's shape depends on beyond the spaces and the config."""
+def _structure(context_space: Space | None, vectors: Tensor | None) -> dict[str, Any]:
+    """What the network's shape depends on beyond the spaces and the config; ``vectors``: those of
+    the words that are told, where they are fixed."""
     if context_space is None or not context_space.shape:
         return {}
     words = _words_of(context_space)
     columns = context_space.variables[: context_space.columns if words else None]
-    return dict(embedding_mark(columns)) | ({WORDS: True} if words else {})
+    known = {} if vectors is None else {VECTORS: vectors.shape[1]}
+    return dict(embedding_mark(columns)) | ({WORDS: True} if words else {}) | known
+
+
+def _vectors_of(folder: str | None, context_space: Space | None) -> Tensor | None:
+    """(V, F) what a frozen encoder of texts makes of each word that pictures are told in.
+    ValueError where they are told in none."""
+    if folder is None:
+        return None
+    words = None if context_space is None else _words_of(context_space)
+    pieces = () if words is None else words.variables[0].pieces
+    if not pieces:
+        raise ValueError(
+            f"text_encoder={folder!r} is for pictures told in a string of at most {MAX_WORDS} "
+            "words or characters: leave it out, or say types={...: {'type': 'text', 'format': "
+            "'words'}}."
+        )
+    return TextEncoder(folder).vectors(pieces)
 
 
 def _words_of(context_space: Space) -> Block | None:
@@ -250,10 +296,11 @@ class PictureDensity(Density):
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         told = () if context_space is None else context_space.variables
-        words = None
+        words: tuple[int, ...] | None = None
         if context_space is not None and WORDS in self.structure:
             block = context_space.blocks[0]
             words = (block.shape[0], block.variables[0].cardinality)
+            words += (self.structure[VECTORS],) if VECTORS in self.structure else ()
             told = told[: context_space.columns]
         self.told_columns = len(told)
         self.inputs = (
@@ -284,7 +331,7 @@ class PictureDensity(Density):
         classes: int,
         config: Any,
         told: int,
-        words: tuple[int, int] | None,
+        words: tuple[int, ...] | None,
     ) -> Denoiser:
         return Denoiser(grid, levels, classes, config, told, words)
 
@@ -301,8 +348,11 @@ class PictureDensity(Density):
         context_space: Space | None = None,
     ) -> Self:
         """Scales, covariances and the shares of grey levels come from the rows."""
+        vectors = _vectors_of(config.text_encoder, context_space)
         with seeded(generator):
-            density = cls(space, config, _structure(context_space), context_space)
+            density = cls(space, config, _structure(context_space, vectors), context_space)
+        if vectors is not None:
+            density.core.take_vectors(vectors)
         ones = torch.ones(data.rows, dtype=torch.float64)
         first = starting_rows(data, ones)[0]
         whole = first.mask.all(1)

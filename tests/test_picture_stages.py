@@ -1,0 +1,220 @@
+"""Pictures in latent space, and in two stages: bounds, draws, what is told, what is kept."""
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import conjoin
+from conjoin.core import Event, Space, Variable, stream
+from conjoin.core.warnings import ColumnWarning
+from conjoin.datasets import draw_scenes
+from conjoin.families.diffusion.cascade import Cascade, CascadeDensity
+from conjoin.families.diffusion.latent import LatentDensity, LatentDiffusion
+from conjoin.families.multimodal import Multimodal
+from conjoin.nets.picture_autoencoder import PictureAutoencoder
+from conjoin.testing import conformance
+from conjoin.testing.conformance import run_case
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
+
+TYPES = {"caption": {"type": "text", "format": "words"}}
+QUICK = {"steps": 3, "size": 0.25, "points": 3, "sampling_steps": 3, "batch": 16}
+WORDS = {"steps": 3, "width": 16, "blocks": 1}
+SMALL = {"size": 0.125, "precision": "float32", "rate": 1e-2, "points": 8}
+
+
+def of_pixels(side, channels=1, levels=256):
+    pixel = Variable("pixel", "ordered", cardinality=levels)
+    return Space(
+        (channels * side**2,), (pixel,) * (channels * side**2), "image", (channels, side, side)
+    )
+
+
+def captioned(rows, side=16, seed=0):
+    scenes = draw_scenes(rows, seed=seed, side=side)
+    return pd.DataFrame(
+        {"picture": pd.Series(list(scenes.pictures), dtype=object), "caption": scenes.captions}
+    )
+
+
+@pytest.fixture(scope="module", params=["latent_diffusion", "cascade"])
+def fitted(request):
+    family = Multimodal(pictures={"family": request.param, **QUICK}, strings=WORDS)
+    model = conjoin.JointDensity(family=family, types=TYPES, random_state=0)
+    return model.fit(captioned(160))
+
+
+# ---------------------------------------------------------------------------- the autoencoder
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5])
+def test_the_levels_of_a_pixel_sum_to_one(levels):
+    net = PictureAutoencoder((2, 3, 5), levels, 3, size=0.25)
+    z = torch.randn(4, *net.grid, generator=stream(0))
+    whole = (torch.full((4, 2, 3, 5), float(level)) for level in range(levels))
+    total = torch.stack([net.log_prob(each, z) for each in whole]).logsumexp(0)
+    assert total.abs().max() < 1e-12
+
+
+def test_pixels_are_drawn_by_their_shares():
+    net = PictureAutoencoder((1, 2, 2), 4, 2, size=0.25)
+    z = torch.zeros(4000, *net.grid)
+    with torch.no_grad():
+        drawn = net.draw(z, stream(0))
+        for level in range(4):
+            expected = net.log_prob(torch.full((1, 1, 2, 2), float(level)), z[:1]).exp()[0]
+            assert ((drawn == level).double().mean(0) - expected).abs().max() < 0.04
+
+
+@pytest.mark.parametrize(("side", "places"), [(64, 8), (32, 8), (16, 8), (8, 8), (17, 9)])
+def test_pictures_have_so_many_places(side, places):
+    net = PictureAutoencoder((1, side, side), 256, 2, size=0.25)
+    assert net.grid == (2, places, places)
+    x = torch.zeros(1, 1, side, side)
+    assert net.decode(net.encode(x))[0].shape == x.shape
+
+
+# ---------------------------------------------------------------------------- bounds
+
+
+def test_the_bound_is_that_of_both_parts():
+    """With the noise of the bound written out: the decoder's log p at the least noise, the squared
+    errors of the latents at the others, and what is left of a picture in the most."""
+    space = of_pixels(8)
+    data = Event(torch.randint(256, (12, 64), generator=stream(0)).double())
+    config = LatentDiffusion(size=0.25, points=5, precision="float32")
+    density = LatentDensity.build(space, config, data, stream(0))
+    core = density.core
+    with torch.no_grad():
+        found = density.log_prob(data)
+        levels, noise = density._noise(stream(0, "bound"))
+        m = core.autoencoder.encode(data.value.unflatten(1, (1, 8, 8)))
+        x = ((m - core.centre) / core.scale).double()
+        z = core.unscaled((x + core.least * noise[0]).float())
+        told = core.autoencoder.log_prob(data.value.unflatten(1, (1, 8, 8)), z).flatten(1).sum(1)
+        apart = sum(
+            (x - core((x + s * e).float(), s.float().expand(12), None)).square().flatten(1).sum(1)
+            / s**2
+            for s, e in zip(levels, noise, strict=True)
+        )
+        integral = apart * math.log(40 / core.least) / 5
+        far = torch.distributions.Normal(x.flatten(1), 40.0)
+        prior = torch.distributions.Normal(0.0, math.sqrt(40.0**2 + 1))
+        lost = torch.distributions.kl_divergence(far, prior).sum(1)
+    assert torch.allclose(found, told - integral - lost, rtol=1e-5)
+    assert core.least == pytest.approx(0.1 / float(core.scale))
+
+
+def test_the_small_picture_is_a_function_of_the_large_one():
+    space = of_pixels(4)
+    data = Event(torch.randint(256, (20, 16), generator=stream(0)).double())
+    density = CascadeDensity.build(space, Cascade(size=0.25, points=3, axes=0), data, stream(0))
+    small = density.small(data)
+    means = data.value.reshape(20, 2, 2, 2, 2).mean((2, 4)).flatten(1).round()
+    assert torch.equal(small.value, means) and bool(small.mask.all())
+    hidden = density.small(data.hide(torch.arange(16) == 0))
+    assert hidden.mask.tolist()[0] == [False, True, True, True]
+    with pytest.raises(ValueError, match="height and width are even, not 5 x 5"):
+        CascadeDensity(of_pixels(5), Cascade(), {}, None)
+    with pytest.raises(ValueError, match="upper has no setting 'rate' of its own"):
+        Cascade(upper={"rate": 0.1})
+
+
+@pytest.mark.parametrize("check", ["normalisation", "samples", "hooks", "saving", "typical"])
+def test_tiny_pictures_keep_the_contract(check):
+    """More of the suite runs in tests/test_conformance.py."""
+    for config, space in (
+        (LatentDiffusion(**SMALL), "image given class"),
+        (Cascade(**SMALL), "channels"),
+    ):
+        passed, detail = conformance._outcome(lambda: run_case(config, space, check))  # noqa: B023
+        assert passed, (type(config).__name__, detail)
+
+
+# ---------------------------------------------------------------------------- learning
+
+
+def test_an_autoencoder_learns_to_show_pictures():
+    """Two kinds of pictures: after some steps the decoder tells them apart, and the bound rises."""
+    dark = torch.rand(200, generator=stream(0)) < 0.5
+    noise = torch.randint(0, 20, (200, 64), generator=stream(1))
+    data = Event((noise + 200 * (~dark)[:, None]).double())
+    config = LatentDiffusion(size=0.25, steps=60, batch=32, rate=5e-3, points=8)
+    density = LatentDensity.build(of_pixels(8), config, data, stream(0))
+    with torch.no_grad():
+        before = density.log_prob(data).mean()
+    train(density, data, torch.ones(200).double(), None, Plan(steps=60), Progress(False))
+    with torch.no_grad():
+        after = density.log_prob(data).mean()
+        shown = density.core.values(density.core.pictures(data.value))
+    assert after > before + 20
+    assert (shown - data.value).abs().mean() < 30
+    holed = data.take(slice(0, 8)).hide(torch.arange(64) < 32)
+    filled = density.sample_conditional(holed, generator=stream(3)).value
+    assert torch.equal(filled[:, 32:], data.value[:8, 32:])
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def test_captioned_pictures_answer_all_questions(fitted, tmp_path):
+    new = captioned(4, seed=1)
+    assert np.isfinite(fitted.score_samples(new)).all()
+    assert fitted.status_ == {"log_prob": "lower bound", "sample": "lower bound"}
+    given = {"caption": new["caption"][0]}
+    drawn, _ = fitted.sample(2, given=given, random_state=0)
+    way = fitted.unfold(2, given=given, random_state=0)
+    pairs = zip(way[-1]["picture"], drawn["picture"], strict=True)
+    assert all((one.pixels == two.pixels).all() for one, two in pairs)
+    led, _ = fitted.sample(2, given=given, random_state=0, guidance=2.0, steps=2)
+    assert led.attrs["status"].startswith("approximate")
+    told = fitted.impute(new.assign(caption=None))
+    assert told["caption"].notna().all()
+    assert len(fitted.alternatives(new.assign(caption=None), 2)) == 8
+    verdicts = fitted.decide(new, false_alarm=0.2)["verdict"]
+    assert verdicts.isin(["accept", "unfamiliar"]).all()
+    again = conjoin.load(fitted.save(tmp_path / "model"))
+    assert np.allclose(again.score_samples(new), fitted.score_samples(new))
+
+
+def test_a_family_that_draws_no_pictures_is_refused():
+    with pytest.raises(ValueError, match="must be one of picture_diffusion, latent_diffusion"):
+        Multimodal(pictures={"family": "circuit"})
+    with pytest.raises(ValueError, match="pictures has no setting 'channels'"):
+        Multimodal(pictures={"channels": 4})
+    with pytest.raises(ValueError, match="axes=8 is for pixels"):
+        LatentDiffusion(axes=8)
+
+
+def test_pictures_alone_are_modelled_in_latents():
+    images = draw_scenes(60, seed=0, side=16).pictures
+    model = conjoin.JointDensity(family=LatentDiffusion(**QUICK), random_state=0).fit(images)
+    assert model.sample(2, random_state=0)[0].shape == (2, 16, 16, 3)
+    holed = images[:2].astype(float)
+    holed[:, :8] = np.nan
+    filled = model.impute(holed)
+    assert (filled[:, 8:] == images[:2, 8:]).all()
+
+
+# ---------------------------------------------------------------------------- what is told first
+
+
+def test_latents_are_suggested_from_64_pixels_on():
+    large = of_pixels(64)
+    assert "family='latent_diffusion'" in Multimodal().of_pictures.advice(large)[0]
+    assert Multimodal().of_pictures.advice(of_pixels(32)) == []
+    assert LatentDiffusion().advice(large) == [] and Cascade().advice(large) == []
+    table = captioned(40, side=64)
+    said = []
+    for pictures in (QUICK, {"family": "latent_diffusion", **QUICK}):
+        family = Multimodal(pictures=pictures, strings=WORDS)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            conjoin.JointDensity(family=family, types=TYPES, random_state=0).fit(table)
+        words = [str(each.message) for each in caught if each.category is ColumnWarning]
+        said.append(sum("{'family': 'latent_diffusion'}" in each for each in words))
+    assert said == [1, 0]
