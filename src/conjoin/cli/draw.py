@@ -143,7 +143,7 @@ def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:
         raise ValueError(
             f"--where is about the columns of tables, and this model is of {codec.plural}."
         )
-    claim_pictures(out, force)
+    writer.claim_drawn(out, force)
     return writer
 
 
@@ -239,6 +239,7 @@ def impute(
     limits = limits_of(max_bytes, max_ratio, max_columns)
     reader = reader_of(data)
     if reader is not None:
+        reader.refuse_parts(data)
         from conjoin.cli.edits import complete_pictures, hidden_part
 
         if out not in (None, "-"):
@@ -394,7 +395,9 @@ def counterfactual(
     """Small, plausible changes of each row, or picture, after which the answer would be another."""
     voice = Voice(quiet, as_json, out == "-")
     limits = limits_of(max_bytes, max_ratio, max_columns)
-    if reader_of(data) is not None:
+    reader = reader_of(data)
+    if reader is not None:
+        reader.refuse_parts(data)
         from conjoin.cli.edits import alter_pictures
 
         for option, value in {"--keep": keep or None, "-n": n}.items():

@@ -131,7 +131,8 @@ class GraphOfStringDensity(Density):
         out = torch.zeros(strings.rows, *self.space.shape, dtype=torch.int64)
         pairs = zip(strings.value.tolist(), strings.known.tolist(), strict=True)
         for row, (codes, known) in enumerate(pairs):
-            text = "".join(self.config.texts[c] for c, is_known in zip(codes, known) if is_known)
+            told = [code for code, is_known in zip(codes, known, strict=True) if is_known]
+            text = "".join(self.config.texts[code] for code in told)
             _write_codes(out[row, 0], text, self.config.symbols)
         return out
 
@@ -544,4 +545,3 @@ class MoleculesDensity(Density):
         placed = record["places"].known[..., PLACES].all(2).any(1)
         places = torch.where(placed, standing.amin(1), torch.inf)
         return torch.minimum(string, places)
-

@@ -18,7 +18,7 @@ Shape letters: B molecules, N atoms, F = 4 + N features.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -255,7 +255,7 @@ class MoleculeCodec(Codec):
     def fill(self, rows: Any, observed: Tensor, decoded: Any) -> MoleculeRows:
         """Molecules, and places, that are not known come from ``decoded``."""
         pairs = zip(rows.molecules, decoded, strict=True)
-        filled = tuple(new if old is None or _is_open(old) else old for old, new in pairs)
+        filled = tuple(_filled(old, new) for old, new in pairs)
         return MoleculeRows(filled, rows.index, rows.told)
 
     # ------------------------------------------------------------------ what was learned
@@ -409,6 +409,21 @@ def _is_open(thing: Any) -> bool:
     if not isinstance(thing, Molecule):
         return False
     return thing.xyz is None or bool(np.isnan(thing.xyz).any())
+
+
+def _filled(old: Molecule | None, new: Molecule) -> Molecule | None:
+    """The molecule, or one that is whole; known places stay where they are."""
+    if old is None:
+        return new
+    if not _is_open(old):
+        return old
+    xyz = new.xyz
+    if old.xyz is not None and xyz is not None:
+        known = np.isfinite(old.xyz).all(1)
+        if known.any():
+            moved = xyz + (old.xyz[known] - xyz[known]).mean(0)
+            xyz = np.where(known[:, None], old.xyz, moved)
+    return replace(old, xyz=xyz, smiles=new.smiles)
 
 
 def _shown(raw: Any) -> str:
