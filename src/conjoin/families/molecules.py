@@ -57,6 +57,7 @@ from conjoin.core import (
     Variable,
     stream,
 )
+from conjoin.core.event import slices
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
 from conjoin.families.autoregressive.sequence import Sequence as Strings
@@ -79,7 +80,8 @@ NO_CONTEXT = 1e6  # deviations of noise in which a place is as good as not known
 DRAWS_OF_MODE = 8
 LOW_QUANTILE = 0.95  # of a reading, whose distance to the median is its spread
 GROUPS = 4  # pairs bound, two bonds apart, three, and farther
-STRANGE_ROWS = 4096  # that tell what is usual, at most
+PAIRS_AT_ONCE = 64  # rows whose expected distances are asked for together
+STRANGE_ROWS = 1024  # that tell what is usual, at most
 STRINGS: Mapping[str, Any] = {"width": 128, "blocks": 3}
 
 
@@ -176,15 +178,21 @@ class Molecules(Config):
 
     @property
     def of_strings(self) -> Strings:
-        return Strings(**{**STRINGS, **(self.strings or {})})
+        return Strings(**{**STRINGS, **_plain(self.strings)})
 
     @property
     def of_places(self) -> PointsFlow:
-        return PointsFlow(**(self.places or {}))
+        return PointsFlow(**_plain(self.places))
 
     def recipe(self, rows: int) -> Recipe:
         """That of the flow, by which both are moved."""
-        return PointsFlow(**{**(self.places or {}), "steps": self.steps}).recipe(rows)
+        return PointsFlow(**{**_plain(self.places), "steps": self.steps}).recipe(rows)
+
+
+def _plain(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings as they were typed; a saved model has lists in place of tuples."""
+    found = dict(settings or {})
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
 
 
 class MoleculesDensity(Density):
@@ -501,8 +509,16 @@ class MoleculesDensity(Density):
 
     def _pairs(self, record: Record) -> Float[Tensor, "B N N 3"]:
         flow: Any = self.chain.factors[2]
-        found: Tensor = flow.expected_distances(record["places"], record.only(["graph"]))
-        return found
+        parts = [
+            flow.expected_distances(some["places"], some.only(["graph"]))
+            for some in map(record.take, slices(record.rows, PAIRS_AT_ONCE))
+        ]
+        width = max(part.shape[1] for part in parts)
+        pad = torch.nn.functional.pad
+        more = [width - part.shape[1] for part in parts]
+        return torch.cat(
+            [pad(part, (0, 0, 0, m, 0, m)) for part, m in zip(parts, more, strict=True)]
+        )
 
     def _readings(self, event: Event) -> Float[Tensor, "B R"]:
         """log of the mean square, and of the greatest, deviation of distances of each group."""

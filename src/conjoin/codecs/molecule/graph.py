@@ -70,7 +70,7 @@ class Molecule:
     @property
     def valences(self) -> np.ndarray:
         """(N,) sums of the orders of the bonds; an aromatic bond counts 1.5."""
-        return np.asarray(ORDERS)[self.bonds].sum(1)
+        return np.asarray(np.asarray(ORDERS)[self.bonds].sum(1))
 
     @property
     def centred(self) -> np.ndarray:
