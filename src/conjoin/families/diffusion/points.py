@@ -248,7 +248,7 @@ class PointsFlowDensity(Density):
         )
         net: CloudNet = BODIES[config.body](
             joint + 3,
-            PAIR_FEATURES + 1,
+            1 if self.graph_block is None else PAIR_FEATURES + 1,
             self.encoder.size,
             config.width,
             config.pair_width,
@@ -381,6 +381,8 @@ class PointsFlowDensity(Density):
         flags = torch.stack(more, 2) * known[:, None, None]
         code = one_hot(rows.code, math.prod(self.levels)).double()
         points = torch.cat([code, flags], 2) * there[..., None]
+        if self.graph_block is None:
+            return points, torch.ones(*degree.shape, degree.shape[1], 1, dtype=torch.float64)
         paths = graph.path_lengths()
         parts = [one_hot(graph.bonds, len(BONDS)), one_hot(paths, MAX_PATH + 2), graph.ring_walks()]
         of_pairs = torch.cat([part.double() for part in parts], 3) * known[:, None, None, None]
