@@ -22,6 +22,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 FOLDERS = (
     "core",
     "util",
+    "chemistry",
     "components",
     "nets",
     "codecs",
@@ -105,6 +106,8 @@ DEFAULTS = {
     "evidence",
     "bound",
     "oddest",
+    "oddest_pairs",
+    "opens",
     "structures",
     "structure",
     "wording",
@@ -118,6 +121,7 @@ DEFAULTS = {
     "writer_of",
     "string_in",
     "numbers_of",
+    "pairs_of_points",
     "go_on_from",
     # joints: what each is made of
     "about",

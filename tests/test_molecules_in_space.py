@@ -11,18 +11,18 @@ import pytest
 import torch
 
 import conjoin
-from conjoin.codecs.kinds import codec_for
-from conjoin.codecs.molecule.files import write_file
-from conjoin.codecs.molecule.graph import Molecule
-from conjoin.codecs.molecule.measures import (
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.measures import (
     angles_at,
     internal_of,
     lengths_at,
     stability_of,
     torsions_at,
 )
+from conjoin.chemistry.strings import parse_smiles
+from conjoin.codecs.kinds import codec_for
+from conjoin.codecs.molecule.files import write_file
 from conjoin.codecs.molecule.reading import read_molecules
-from conjoin.codecs.molecule.strings import parse_smiles
 from conjoin.core import Event, stream
 from conjoin.core.capabilities import CapabilityError
 from conjoin.families.molecules import Molecules, MoleculesDensity

@@ -4,11 +4,11 @@ written as .sdf or .xyz."""
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from conjoin.chemistry.graph import Molecule
 from conjoin.cli.output import claim
 from conjoin.cli.voice import Voice
 from conjoin.codecs.molecule.codec import MoleculeRows
 from conjoin.codecs.molecule.files import written
-from conjoin.codecs.molecule.graph import Molecule
 from conjoin.codecs.molecule.reading import claims as holds_molecules
 from conjoin.codecs.molecule.reading import read_molecules
 from conjoin.util.files import write_text

@@ -56,7 +56,7 @@ def fitted(molecules: Sequence[Any], folder: Path, seconds: float) -> Any:
 
 def stretched(molecule: Any) -> Any:
     """The molecule with one bond too long: all that hangs on its end moves along."""
-    from conjoin.codecs.molecule.graph import fragments
+    from conjoin.chemistry.graph import fragments
 
     for one, two in np.argwhere(np.triu(molecule.bonds)).tolist():
         cut = molecule.bonds.copy()
@@ -72,7 +72,7 @@ def stretched(molecule: Any) -> Any:
 
 def sentences(model: Any, held: Sequence[Any]) -> list[str]:
     """What the model is worth on molecules that it has not seen."""
-    from conjoin.codecs.molecule.measures import stability_of
+    from conjoin.chemistry.measures import stability_of
 
     drawn = model.sample(DRAWS, random_state=SEED)[0]
     whole = [one for one in drawn if one is not None]
@@ -97,7 +97,7 @@ def sentences(model: Any, held: Sequence[Any]) -> list[str]:
 
 def _error_of_bonds(model: Any, held: Sequence[Any]) -> float:
     """Mean absolute error of drawn bonds between heavy atoms, given the graphs, in Angstrom."""
-    from conjoin.codecs.molecule.measures import internal_of, lengths_at
+    from conjoin.chemistry.measures import internal_of, lengths_at
 
     rows = model.model_.rows(list(held)).molecules
     graphs = [dataclasses.replace(one, xyz=None) for one in rows]

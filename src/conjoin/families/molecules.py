@@ -17,8 +17,8 @@ atoms that are far apart in the graph and may clash; and by the features of the 
 Shape letters: B rows, N capacity, F = 4 + N features, T tokens, R readings.
 
 >>> from conjoin.codecs.kinds import codec_for
->>> from conjoin.codecs.molecule.graph import Molecule
->>> from conjoin.codecs.molecule.strings import parse_smiles
+>>> from conjoin.chemistry.graph import Molecule
+>>> from conjoin.chemistry.strings import parse_smiles
 >>> water = parse_smiles("O")
 >>> xyz = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.7, -0.4], [0.0, -0.7, -0.4]]).double().numpy()
 >>> rows = [Molecule(water.numbers, water.bonds, water.charges, xyz)] * 4
@@ -38,11 +38,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.codecs.molecule.canonical import canonical_order
-from conjoin.codecs.molecule.codec import BONDS, PLACES, molecules_of, symbols_of
-from conjoin.codecs.molecule.elements import ATOMIC_NUMBER
-from conjoin.codecs.molecule.strings import parse_smiles, write_smiles
-from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary
+from conjoin.chemistry.atoms import BONDS, PLACES, molecules_of, symbols_of
+from conjoin.chemistry.canonical import canonical_order
+from conjoin.chemistry.elements import ATOMIC_NUMBER, LEAST_CHARGE, LEVELS_OF_CHARGE
+from conjoin.chemistry.strings import parse_smiles, write_smiles
+from conjoin.chemistry.tokens import UNKNOWN, Vocabulary
 from conjoin.core import (
     Block,
     Capabilities,
@@ -64,8 +64,6 @@ from conjoin.families.autoregressive.sequence import Sequence as Strings
 from conjoin.families.chain import Chain, ChainDensity
 from conjoin.families.diffusion.points import PointsFlow
 from conjoin.nets.molecular_graph import (
-    LEAST_CHARGE,
-    LEVELS_OF_CHARGE,
     MolecularGraph,
     graph_block,
 )

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from conjoin.codecs.molecule.elements import symbol_of
-from conjoin.codecs.molecule.files import written
-from conjoin.codecs.molecule.graph import Molecule
-from conjoin.codecs.molecule.measures import (
+from conjoin.chemistry.elements import symbol_of
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.measures import (
     angles_at,
     internal_of,
     lengths_at,
     stability_of,
     torsions_at,
 )
+from conjoin.codecs.molecule.files import written
 from conjoin.report.molecules import Histogram, histogram
 from conjoin.report.sections import Answers
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.distances import bonds_of_distances
-from conjoin.codecs.molecule.elements import ATOMIC_NUMBER, SYMBOLS, VALENCES, lengths_of, symbol_of
-from conjoin.codecs.molecule.graph import Molecule
+from conjoin.chemistry.distances import bonds_of_distances
+from conjoin.chemistry.elements import ATOMIC_NUMBER, SYMBOLS, VALENCES, lengths_of, symbol_of
+from conjoin.chemistry.graph import Molecule
 
 __all__ = [
     "READERS",

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import AROMATIC
+from conjoin.chemistry.elements import AROMATIC
+from conjoin.chemistry.graph import Molecule
 from conjoin.codecs.molecule.files import Numbered, of_places
-from conjoin.codecs.molecule.graph import Molecule
 
 __all__ = ["is_molecule", "of_objects"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import symbol_of
+from conjoin.chemistry.elements import symbol_of
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.strings import parse_smiles
 from conjoin.codecs.molecule.faults import fault_of
 from conjoin.codecs.molecule.files import READERS, Numbered, read_file
-from conjoin.codecs.molecule.graph import Molecule
 from conjoin.codecs.molecule.objects import is_molecule, of_objects
-from conjoin.codecs.molecule.strings import parse_smiles
 
 __all__ = ["HYDROGENS", "claims", "order_of_string", "read_molecules", "with_string"]
 

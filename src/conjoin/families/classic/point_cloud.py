@@ -27,7 +27,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin.codecs.molecule.codec import symbols_of
+from conjoin.chemistry.atoms import symbols_of
 from conjoin.core import Block, Capabilities, Config, Density, Event, Record, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.shapes import Float

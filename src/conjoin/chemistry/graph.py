@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import ORDERS, symbol_of
+from conjoin.chemistry.elements import ORDERS, symbol_of
 
 __all__ = ["Molecule", "formula", "fragments"]
 

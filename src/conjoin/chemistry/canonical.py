@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.graph import Molecule
+from conjoin.chemistry.graph import Molecule
 
 __all__ = ["canonical_order", "canonical_ranks", "graph_key"]
 

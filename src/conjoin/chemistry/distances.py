@@ -1,12 +1,12 @@
 """Bonds by distances: two atoms are bound where they are no further apart than the length of a
-bond of their elements plus a margin (``conjoin.codecs.molecule.elements``).
+bond of their elements plus a margin (``conjoin.chemistry.elements``).
 
 Shape letters: B molecules, N atoms.
 """
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import lengths_of
+from conjoin.chemistry.elements import lengths_of
 
 __all__ = ["bonds_of_distances", "distances"]
 
