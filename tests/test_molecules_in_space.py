@@ -179,7 +179,7 @@ def test_a_saved_model_answers_the_same(model, some, tmp_path):
     assert str(model.status["log_prob"].value) == "lower bound"
 
 
-def test_the_command_line_reads_and_writes_molecules(model, some, tmp_path, monkeypatch):
+def test_the_command_line_reads_and_writes_molecules(model, some, tmp_path):
     from typer.testing import CliRunner
 
     from conjoin.cli.verbs import app
@@ -193,7 +193,12 @@ def test_the_command_line_reads_and_writes_molecules(model, some, tmp_path, monk
     assert [one.smiles for one in read_molecules(out)[0]] == ["CO"] * 3
     told = run(app, [*asked, "-o", str(tmp_path / "new.csv.zip"), "--force"])
     assert told.exit_code != 0
-    write_file(some[:5], tmp_path / "old.sdf")
+    write_file(some[:48], tmp_path / "old.sdf")
+    fit = ["fit", str(tmp_path / "old.sdf"), "--family", "molecules:steps=2"]
+    told = run(app, [*fit, "-o", str(tmp_path / "other")])
+    assert told.exit_code == 0, told.output
+    told = run(app, [*fit, "--target", "y", "-o", str(tmp_path / "third")])
+    assert "--target is about tables" in str(told.exception)
     told = run(app, ["decide", str(tmp_path / "model"), str(tmp_path / "old.sdf")])
     assert told.exit_code == 0, told.output
 

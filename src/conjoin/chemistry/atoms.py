@@ -41,14 +41,14 @@ def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
     known = event.known.numpy()
     out: list[Molecule | None] = []
     for row in range(event.rows):
-        size = int(known[row, :, 0].sum())
-        if not size:
+        places = np.flatnonzero(known[row, :, 0])
+        if not len(places):
             out.append(None)
             continue
-        code = value[row, :size, 0].astype(np.int64) - 1
-        bonds = value[row, :size, BONDS : BONDS + size].astype(np.int8)
-        placed = known[row, :size, PLACES].all(1)
-        xyz = np.where(placed[:, None], value[row, :size, PLACES], np.nan)
+        code = value[row, places, 0].astype(np.int64) - 1
+        bonds = value[row][np.ix_(places, BONDS + places)].astype(np.int8)
+        placed = known[row, places, PLACES].all(1)
+        xyz = np.where(placed[:, None], value[row, places, PLACES], np.nan)
         draft = Molecule(
             numbers_of[code // LEVELS_OF_CHARGE],
             bonds,

@@ -5,10 +5,12 @@ r"""Molecules in space: the string, then the places of the atoms given the graph
 This is ``conjoin.families.chain`` over three blocks. p(string) is the transformer of strings
 (``conjoin.families.autoregressive.sequence``), over the tokens of SMILES; p(graph | string) is
 certain, since a string writes one graph; p(places | graph) is the flow of points
-(``conjoin.families.diffusion.points``), which is told the graph alone. The string is the one of the
-canonical order of the atoms (``conjoin.codecs.molecule``), whatever their order in the event, so
-log p is a lower bound of that of the graph, which other strings write too. A string that writes no
-graph is a molecule without atoms: draws are neither tried again nor left out. Nats.
+(``conjoin.families.diffusion.points``), which is told the graph alone (as in G. Simm and J. M.
+Hernandez-Lobato (2020), A generative model for molecular distance geometry, section 2). The string
+is the one of the canonical order of the atoms (``conjoin.chemistry.canonical``), whatever their
+order in the event, so log p is a lower bound of that of the graph, which other strings write too. A
+string that writes no graph is a molecule without atoms: draws are neither tried again nor left out.
+Nats.
 
 What is usual is known by the distances that the graph alone lets expect, with their deviations,
 which the flow has learned (``conjoin.nets.equivariant``): of bonds, angles and torsions, and of
@@ -322,8 +324,8 @@ class MoleculesDensity(Density):
         return Event(pad(event.value, (0, 0, 0, more)), mask, present)
 
     def _strings(self, event: Event, known: Tensor) -> list[tuple[list[int], list[int]]]:
-        """The tokens of each row, and the order of its atoms; nothing of a row that is not
-        known."""
+        """The tokens of each row, and the order of its atoms, then of the other positions; nothing
+        of a row that is not known."""
         columns = [0, *range(BONDS, event.value.shape[2])]
         packed = event.value[..., columns].to(torch.uint8).numpy()
         out = []
@@ -331,7 +333,7 @@ class MoleculesDensity(Density):
             if not known[row].any():
                 out.append(([], []))
                 continue
-            key = packed[row].tobytes()
+            key = packed[row].tobytes() + known[row].numpy().tobytes()
             found = self._seen.get(key)
             if found is None:
                 found = self._read(event.take(slice(row, row + 1)))
@@ -345,7 +347,10 @@ class MoleculesDensity(Density):
         assert molecule is not None
         order = canonical_order(molecule)
         text = write_smiles(molecule.taken(order))
-        return self.vocabulary.encode([text])[0].tolist(), order.tolist()
+        there = event.known[0, :, 0]
+        atoms = there.nonzero()[:, 0][torch.tensor(order)].tolist()
+        rest = (~there).nonzero()[:, 0].tolist()
+        return self.vocabulary.encode([text])[0].tolist(), [*atoms, *rest]
 
     def _graphs(self, value: Tensor, order: Tensor, there: Tensor, whole: Tensor) -> Event:
         rows, width = order.shape
