@@ -38,7 +38,7 @@ def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
     none is known, NaN where one is not."""
     numbers_of = np.array([ATOMIC_NUMBER[symbol] for symbol in symbols])
     value = event.value.numpy()
-    known = event.known.numpy()
+    known: np.ndarray = event.known.numpy()
     out: list[Molecule | None] = []
     for row in range(event.rows):
         places = np.flatnonzero(known[row, :, 0])
@@ -47,8 +47,8 @@ def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
             continue
         code = value[row, places, 0].astype(np.int64) - 1
         bonds = value[row][np.ix_(places, BONDS + places)].astype(np.int8)
-        placed = known[row, places, PLACES].all(1)
-        xyz = np.where(placed[:, None], value[row, places, PLACES], np.nan)
+        placed = np.asarray(known[row, places, PLACES]).all(1)
+        xyz = np.where(np.asarray(placed)[:, None], value[row, places, PLACES], np.nan)
         draft = Molecule(
             numbers_of[code // LEVELS_OF_CHARGE],
             bonds,

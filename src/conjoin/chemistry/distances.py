@@ -20,7 +20,8 @@ def bonds_of_distances(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     """(..., N, N) orders 0 to 3 of atoms (..., N) at (..., N, 3) Angstrom. An atomic number of 0
     stands for no atom."""
     distance = distances(xyz)
-    one, two = numbers[..., :, None], numbers[..., None, :]
+    one = numbers[..., :, None]
+    two = numbers[..., None, :]
     orders = np.zeros(distance.shape, dtype=np.int8)
     single = distance < lengths_of(1)[one, two]
     double = single & (distance < lengths_of(2)[one, two])

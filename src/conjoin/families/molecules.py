@@ -296,11 +296,11 @@ class MoleculesDensity(Density):
         length = self.record["string"].shape[0]
         tokens = torch.zeros(rows, length, dtype=torch.int64)
         told = torch.zeros(rows, length, dtype=torch.bool)
-        for row, (codes, places) in enumerate(self._strings(event, known)):
+        for row, (codes, atoms) in enumerate(self._strings(event, known)):
             some = codes[:length]
             tokens[row, : len(some)] = torch.tensor(some, dtype=torch.int64)
             told[row, : len(some)] = True
-            order[row, : len(places)] = torch.tensor(places)
+            order[row, : len(atoms)] = torch.tensor(atoms)
         whole = known.any(1)
         observed = whole[:, None].expand(tokens.shape)
         string = Event(tokens, observed, told)
@@ -328,7 +328,7 @@ class MoleculesDensity(Density):
         of a row that is not known."""
         columns = [0, *range(BONDS, event.value.shape[2])]
         packed = event.value[..., columns].to(torch.uint8).numpy()
-        out = []
+        out: list[tuple[list[int], list[int]]] = []
         for row in range(event.rows):
             if not known[row].any():
                 out.append(([], []))

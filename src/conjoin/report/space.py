@@ -44,7 +44,8 @@ def space_sections(estimator: Any, found: Answers, real: Any) -> dict[str, Any]:
     """The sections. Real molecules enter as histograms alone."""
     drawn = estimator.sample(DRAWN, random_state=SEED)[0]
     whole = [one for one in drawn if one is not None and len(one) > 1]
-    asked = [] if found.rows is None else found.rows.molecules[:MOST_ASKED]
+    rows: Any = found.rows
+    asked = [] if rows is None else rows.molecules[:MOST_ASKED]
     placed = [one for one in asked if one is not None and one.xyz is not None]
     shown = whole[:SHOWN]
     return {

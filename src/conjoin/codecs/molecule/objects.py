@@ -63,7 +63,8 @@ def _of_rdkit(mol: Any, where: str) -> Molecule:
     for bond in mol.GetBonds():
         order = bond.GetBondTypeAsDouble()
         code = AROMATIC if bond.GetIsAromatic() else int(order)
-        one, two = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        one = bond.GetBeginAtomIdx()
+        two = bond.GetEndAtomIdx()
         bonds[one, two] = bonds[two, one] = code
     xyz = np.asarray(mol.GetConformer().GetPositions(), dtype=float)
     name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""

@@ -180,7 +180,7 @@ def _with_hydrogens(molecule: Molecule, where: str) -> Molecule:
         ) from None
     assert molecule.xyz is not None
     types = Chem.BondType
-    kinds = (None, types.SINGLE, types.DOUBLE, types.TRIPLE, types.AROMATIC)
+    kinds = (types.ZERO, types.SINGLE, types.DOUBLE, types.TRIPLE, types.AROMATIC)
     draft = Chem.RWMol()
     for number, charge in zip(molecule.numbers.tolist(), molecule.charges.tolist(), strict=True):
         atom = Chem.Atom(symbol_of(number))
@@ -189,8 +189,8 @@ def _with_hydrogens(molecule: Molecule, where: str) -> Molecule:
     for one, two in np.argwhere(np.triu(molecule.bonds)).tolist():
         draft.AddBond(one, two, kinds[int(molecule.bonds[one, two])])
     place = Chem.Conformer(len(molecule))
-    for atom, point in enumerate(molecule.xyz.tolist()):
-        place.SetAtomPosition(atom, Point3D(*point))
+    for number, point in enumerate(molecule.xyz.tolist()):
+        place.SetAtomPosition(number, Point3D(*point))
     draft.AddConformer(place)
     try:
         Chem.SanitizeMol(draft)
