@@ -489,7 +489,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("what", choices=("fit", "judge", "likelihood", "properties"))
     asked.add_argument("--data", default="../shared/data/molecules/qm9_3d.npz")
-    asked.add_argument("--bonds", default="/tmp/qm9_bonds.npz")
+    asked.add_argument("--bonds", default="qm9_bonds.npz")
     asked.add_argument("--seconds", type=float, default=1800)
     asked.add_argument("--minutes", type=float, default=math.inf)
     asked.add_argument("--out", default="flow.pt")

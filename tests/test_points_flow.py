@@ -363,6 +363,10 @@ def test_given_a_graph_its_atoms_are_certain_and_others_impossible(fitted):
     assert torch.isfinite(density.log_prob(event, told)).all()
     swapped = told.take(torch.arange(event.rows) ^ 1)
     assert density.log_prob(event, swapped).isneginf().all()
+    more = MolecularGraph.of(["O", "H", "H", "H"], [(0, 1, 1), (0, 2, 1)], symbols=SYMBOLS)
+    water = event.take(slice(0, 1))
+    alone = density.log_prob(water, told_of([more]))
+    assert alone.isneginf().all()  # also where rows are as narrow as the molecule
     drawn = density.sample(event.rows, told, generator=stream(0))
     assert torch.equal(drawn.value[..., 0], event.value[..., 0])
     assert torch.equal(drawn.known, event.known)

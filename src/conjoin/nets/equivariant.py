@@ -23,6 +23,7 @@ P width of a pair, H heads, L layers, C numbers that are told of a cloud.
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -400,4 +401,4 @@ class PlainNet(CloudNet):
         return x + noise[:, None, None] * (moved - mean) * there
 
 
-BODIES: dict[str, type[CloudNet]] = {"equivariant": EquivariantNet, "plain": PlainNet}
+BODIES: dict[str, Callable[..., CloudNet]] = {"equivariant": EquivariantNet, "plain": PlainNet}

@@ -185,7 +185,8 @@ class MolecularGraph:
         bound = self.adjacency()
         degrees = torch.diag_embed(bound.sum(2))
         once = torch.eye(bound.shape[1])
-        before, walks = bound, bound @ bound - degrees
+        before = bound
+        walks = bound @ bound - degrees
         every = [walks]
         for _ in range(steps - 1):
             before, walks = walks, walks @ bound - before @ (degrees - once)
