@@ -233,6 +233,11 @@ def demo_molecules(*arguments):
     return run("-m", "conjoin.demos.molecules", *arguments)
 
 
+def demo_space(*arguments):
+    """fit a joint model of molecules in space, and show new ones, conformers and strange ones"""
+    return run("-m", "conjoin.demos.space", *arguments)
+
+
 def test(*arguments):
     """run the tests, two at a time; arguments go to pytest"""
     return run("-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments, threads=1)
@@ -312,6 +317,7 @@ VERBS = {
         demo_images,
         demo_pictures,
         demo_molecules,
+        demo_space,
         test,
         test_slow,
         test_battery,

@@ -16,22 +16,24 @@ Shape letters: B molecules, N atoms.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from rdkit import Chem, RDLogger
-from rdkit.Chem import AllChem
 from torch import Tensor, nn
 
 from conjoin.core import Block, Event, Record, RecordSpace, Variable, stream
 from conjoin.families.diffusion.points import PointsFlow, PointsFlowDensity
-from conjoin.nets.equivariant import squares
+from conjoin.nets.equivariant import CloudReader, squares
 from conjoin.nets.molecular_graph import (
     LEAST_CHARGE,
     LEVELS_OF_CHARGE,
@@ -219,12 +221,37 @@ def fit(
     density = built(data, config)
     learner: Any = Gradient(Told(density), config.recipe(len(data.train)))  # type: ignore[arg-type]
     learner.begin()
+    left = list(marks)
+
+    def kept(spent: float) -> None:
+        if left and spent >= left[0]:
+            with learner.averaged():
+                _save(density, f"{out}.{left.pop(0):g}")
+
+    _learned(learner, data, config.batch, seconds, minutes, lambda rows: batch(data, rows), kept)
+    with learner.averaged():
+        _save(density, out)
+
+
+def _save(density: PointsFlowDensity, path: str) -> None:
+    whole = {"config": density.config, "structure": density.structure}
+    torch.save({**whole, "weights": density.state_dict()}, path)
+
+
+def _learned(
+    learner: Any,
+    data: Molecules,
+    size: int,
+    seconds: float,
+    minutes: float,
+    rows_of: Callable[[np.ndarray], Record],
+    after: Callable[[float], None] = lambda spent: None,
+) -> list[float]:
+    """The losses of steps on batches of molecules of about one size each."""
     noise = np.random.RandomState(2)
     start = time.process_time()
     clock = time.monotonic()
     losses: list[float] = []
-    left = list(marks)
-    size = config.batch
     progress = 0.0
     while progress < 1:
         block = noise.choice(data.train, size * BUCKET, replace=False)
@@ -234,37 +261,242 @@ def fit(
             progress = max(spent / seconds, (time.monotonic() - clock) / (60 * minutes))
             if progress >= 1:
                 break
-            rows = batch(data, block[part * size : (part + 1) * size])
+            rows = rows_of(block[part * size : (part + 1) * size])
             ones = torch.ones(size, dtype=torch.float64)
             step = Batch(rows, ones, float(size))  # type: ignore[arg-type]
             losses.append(learner.step(step, stream(len(losses), "fit"), progress))
-        if left and spent >= left[0]:
-            mark = left.pop(0)
-            with learner.averaged():
-                torch.save(density.state_dict(), f"{out}.{mark:g}")
+        after(spent)
         if len(losses) % (BUCKET * 16) == 0:
             print(
                 f"{spent:6.0f} s {len(losses):6d} steps, loss {np.mean(losses[-256:]):.4f}",
                 flush=True,
             )
-    print(f"{spent:.0f} CPU seconds, {len(losses)} steps of {size} molecules")
-    with learner.averaged():
-        torch.save(
-            {"config": config, "structure": density.structure, "weights": density.state_dict()}, out
+    print(f"{spent:.0f} CPU seconds, {len(losses)} steps of {size} molecules", flush=True)
+    return losses
+
+
+def loaded(data: Molecules, path: str) -> PointsFlowDensity:
+    """A density with the weights of ``fit``."""
+    kept = torch.load(path, weights_only=False)
+    density = PointsFlowDensity(SPACE, kept["config"], kept["structure"], RecordSpace((GRAPHS,)))
+    own = density.state_dict()
+    density.load_state_dict({name: kept["weights"][name] for name in own})
+    return density.eval()
+
+
+# ------------------------------------------------------------------------------------- geometry
+
+
+def pairs_of(record: Record) -> dict[str, Tensor]:
+    """(B, N, N) pairs, each once: bonds of heavy atoms, with a hydrogen, ends of two bonds."""
+    width = record["molecule"].value.shape[1]
+    codes = record["graph"].value[:, 0].long()
+    graph = MolecularGraph.from_codes(codes[:, None])
+    paths = graph.path_lengths(2)[:, :width, :width]
+    light = graph.elements[:, :width] == NUMBERS[1]
+    light = light[:, :, None] | light[:, None]
+    once = torch.ones(width, width, dtype=torch.bool).triu(1)
+    return {
+        "heavy": (paths == 1) & ~light & once,
+        "X-H": (paths == 1) & light & once,
+        "1-3": (paths == 2) & once,
+    }
+
+
+def distances(event: Event) -> Tensor:
+    return squares(event.value[..., 1:]).clamp_min(1e-12).sqrt()
+
+
+def judge(data: Molecules, density: PointsFlowDensity, rows: int, steps: int) -> None:
+    """Bond errors, the spread of bond lengths beside the data's, and the time of a draw."""
+    density.flow.steps = steps
+    order = data.test[:rows]
+    order = order[np.argsort(data.sizes[order], kind="stable")]
+    off: dict[str, list[Tensor]] = {}
+    lengths: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+    seconds = 0.0
+    for number, start in enumerate(range(0, rows, 64)):
+        record = batch(data, order[start : start + 64])
+        began = time.process_time()
+        drawn = density.sample(record.rows, graphs_of(record), generator=stream(0, "draw", number))
+        seconds += time.process_time() - began
+        width = record["molecule"].value.shape[1]
+        found = distances(drawn)[:, :width, :width]
+        true = distances(record["molecule"])
+        code = record["molecule"].value[..., 0].long()
+        for name, which in pairs_of(record).items():
+            off.setdefault(name, []).append((found - true).abs()[which])
+        bond = record["graph"].value[:, 0, :width, :width].long()
+        for one in pairs_of(record)["heavy"].nonzero().unbind(0):
+            row, first, second = one.tolist()
+            ends = sorted((int(code[row, first]), int(code[row, second])))
+            key = (*ends, int(bond[row, first, second]))
+            lengths.setdefault(key, []).append(
+                (found[row, first, second], true[row, first, second])
+            )
+    errors = {name: round(float(torch.cat(each).mean()), 4) for name, each in off.items()}
+    spread = [
+        float(torch.tensor(each)[:, 0].std() / torch.tensor(each)[:, 1].std())
+        for each in lengths.values()
+        if len(each) >= 100
+    ]
+    print(
+        f"{steps} steps, {rows} molecules: errors {errors}; spread of the lengths of "
+        f"{len(spread)} kinds of bonds {np.median(spread):.2f} "
+        f"({min(spread):.2f} to {max(spread):.2f}) of the data's; "
+        f"{rows / seconds:.0f} molecules a CPU second",
+        flush=True,
+    )
+
+
+def expected(data: Molecules, density: PointsFlowDensity, rows: int) -> None:
+    """Errors of the distances that the graph alone lets expect."""
+    off: dict[str, list[Tensor]] = {}
+    for start in range(0, rows, 64):
+        record = batch(data, data.test[start : start + 64])
+        seen = density._rows_of(record["molecule"], graphs_of(record))
+        with torch.no_grad():
+            mean = density._tell(seen, density.flow.net).expected[..., 0] * density.unit
+        for name, which in pairs_of(record).items():
+            found = (mean - distances(record["molecule"])).abs()[which]
+            off.setdefault(name, []).append(found)
+    errors = {name: round(float(torch.cat(each).mean()), 4) for name, each in off.items()}
+    print(f"expected from the graph alone: {errors}")
+
+
+def likelihood(data: Molecules, density: PointsFlowDensity, rows: int) -> None:
+    """-log p of held-out geometries given their graph, nats in the 3 N - 3 free directions; in
+    float32, whose rounding is far below a nat, and again with the solver's steps doubled."""
+    density.flow.float()
+    order = data.test[:rows]
+    for solver in (density.config.solver, 2 * density.config.solver):
+        density.flow.solver = solver
+        record = batch(data, order)
+        began = time.process_time()
+        found = -density.log_prob(record["molecule"], graphs_of(record))
+        free = 3.0 * (torch.tensor(data.sizes[order]) - 1)
+        deviation = float(found.std()) / rows**0.5
+        print(
+            f"solver of {solver} steps: {float(found.mean()):.2f} +- {deviation:.2f} nats a "
+            f"molecule, {float((found / free).mean()):.3f} a free direction, the worst "
+            f"{float((found / free).max()):.3f}; "
+            f"{(time.process_time() - began) / rows:.1f} CPU s each",
+            flush=True,
         )
+        order = order[: max(1, rows // 4)]
+
+
+# ------------------------------------------------------------------------------------ properties
+
+PROPERTIES = {"gap": ("gap", 27.211386), "mu": ("dipole", 1.0), "alpha": ("polariz", 1.0)}
+MIN_ENVIRONMENT = 50  # molecules with an environment that counts
+RIDGE = 1.0
+
+
+def environments(data: Molecules) -> Any:
+    """A sparse (B, E) matrix: how often each atom with its bound neighbours occurs in a molecule,
+    beside the number of atoms of each code."""
+    noise = np.random.RandomState(3)
+    alone = noise.randint(1 << 60, size=64, dtype=np.int64)
+    near = noise.randint(1 << 40, size=(5, 64), dtype=np.int64)
+    code = data.code.numpy()
+    key = alone[code]
+    count = np.diff(data.bonds)
+    first = data.bond + torch.tensor(np.repeat(data.atoms[:-1], count))[:, None]
+    ends = first[:, :2].numpy()
+    order = data.bond[:, 2].numpy()
+    np.add.at(key, ends[:, 0], near[order, code[ends[:, 1]]])
+    np.add.at(key, ends[:, 1], near[order, code[ends[:, 0]]])
+    owner = np.repeat(np.arange(len(data.sizes)), data.sizes)
+    _, found = np.unique(key, return_inverse=True)
+    table = scipy.sparse.coo_matrix((np.ones(len(key)), (owner, found))).tocsr()
+    common = np.asarray((table > 0).sum(0))[0] >= MIN_ENVIRONMENT
+    atoms = scipy.sparse.coo_matrix((np.ones(len(key)), (owner, code))).tocsr()
+    return scipy.sparse.hstack([table[:, common], atoms]).tocsr()
+
+
+def targets_of(data: Molecules) -> np.ndarray:
+    """(B, 3) gap in eV, dipole in Debye, polarizability in Bohr cubed."""
+    places = []
+    for word, factor in PROPERTIES.values():
+        name = next(n for n in data.names if word in n.lower())
+        scale = factor if "eV" not in name else 1.0
+        places.append(data.properties[data.names.index(name)] * scale)
+    return np.stack(places, 1)
+
+
+def ridge(table: Any, wanted: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """(B, 3) by ridge regression on the training rows."""
+    ones = scipy.sparse.hstack([table, np.ones((table.shape[0], 1))]).tocsr()
+    x = ones[train]
+    gram = (x.T @ x).toarray() + RIDGE * np.eye(x.shape[1])
+    weight = np.linalg.solve(gram, x.T @ wanted[train])
+    return np.asarray(ones @ weight)
+
+
+class Lesson(nn.Module):
+    """The reader as the learner sees it: the mean absolute error of what is left to learn, in its
+    deviations."""
+
+    def __init__(self, density: PointsFlowDensity) -> None:
+        super().__init__()
+        self.reader = CloudReader(density.flow.net, len(PROPERTIES))
+        self.density = [density]  # not as a module: its own head does not learn here
+
+    def read(self, record: Record) -> Tensor:
+        density = self.density[0]
+        rows = density._rows_of(record["molecule"], graphs_of(record))
+        points, pairs = density._inputs(rows)
+        noise = torch.full((record.rows,), density.config.blur)
+        found: Tensor = self.reader(rows.x, points, pairs, rows.told, rows.present, noise)
+        return found
+
+    def forward(self, rows: Record, weight: Tensor, generator: torch.Generator) -> Tensor:
+        return (self.read(rows) - rows["left"].value).abs().mean()
+
+
+def properties(data: Molecules, density: PointsFlowDensity, seconds: float, minutes: float) -> None:
+    """gap, mu and alpha of 1,000 held-out molecules: ridge on counts of environments, and the
+    flow's own network, which learns what these leave (of mu, all of it)."""
+    wanted = targets_of(data)
+    base = ridge(environments(data), wanted, data.train)
+    test = data.test[:1000]
+    told = dict(zip(PROPERTIES, np.abs(base - wanted)[test].mean(0).round(4), strict=True))
+    print(f"ridge: mean absolute errors {told}", flush=True)
+    base[:, list(PROPERTIES).index("mu")] = 0.0
+    spread = np.abs(wanted - base)[data.train].mean(0)
+    left = torch.tensor((wanted - base) / spread)
+    lesson = Lesson(density)
+    config = dataclasses.replace(density.config, rate=2e-3, batch=64)
+    learner: Any = Gradient(lesson, config.recipe(len(data.train)))  # type: ignore[arg-type]
+    learner.begin()
+
+    def lessons(rows: np.ndarray) -> Record:
+        return Record({**batch(data, rows), "left": Event(left[rows])})
+
+    losses = _learned(learner, data, config.batch, seconds, minutes, lessons)
+    learner._swap()
+    learner.end()
+    lesson.eval()
+    with torch.no_grad():
+        each = [lesson.read(batch(data, rows)) for rows in np.array_split(test, 20)]
+    found = torch.cat(each).numpy() * spread + base[test]
+    told = dict(zip(PROPERTIES, np.abs(found - wanted[test]).mean(0).round(4), strict=True))
+    print(f"network after {len(losses)} steps of {config.batch}: mean absolute errors {told}")
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("what", choices=("fit", "judge", "likelihood", "properties"))
     asked.add_argument("--data", default="../shared/data/molecules/qm9_3d.npz")
-    asked.add_argument("--bonds", default="/tmp/qm9_bonds.npz")
+    asked.add_argument("--bonds", default="qm9_bonds.npz")
     asked.add_argument("--seconds", type=float, default=1800)
     asked.add_argument("--minutes", type=float, default=math.inf)
     asked.add_argument("--out", default="flow.pt")
     asked.add_argument("--weights", default="flow.pt")
     asked.add_argument("--rows", type=int, default=1000)
     asked.add_argument("--marks", type=float, nargs="*", default=[180.0, 600.0])
+    asked.add_argument("--steps", type=int, nargs="*", default=[10, 50])
     asked.add_argument("--settings", type=json.loads, default={})
     given = asked.parse_args()
     torch.set_num_threads(1)
@@ -272,6 +504,16 @@ def main() -> None:
     if given.what == "fit":
         plain = {"withheld": 0.0, "precision": "float32", "rate": 3e-3, **given.settings}
         fit(data, PointsFlow(**plain), given.seconds, given.minutes, given.out, given.marks)
+        return
+    density = loaded(data, given.weights)
+    if given.what == "judge":
+        expected(data, density, given.rows)
+        for steps in given.steps:
+            judge(data, density, given.rows, steps)
+    elif given.what == "likelihood":
+        likelihood(data, density, given.rows)
+    else:
+        properties(data, density, given.seconds, given.minutes)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import symbol_of
-from conjoin.codecs.molecule.graph import Molecule
-from conjoin.codecs.molecule.measures import (
+from conjoin.chemistry.elements import symbol_of
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.measures import (
     angles_at,
     internal_of,
     kind_of_bond,

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from conjoin.chemistry.canonical import canonical_order, graph_key
+from conjoin.chemistry.distances import bonds_of_distances
+from conjoin.chemistry.graph import Molecule, formula
+from conjoin.chemistry.strings import parse_smiles, write_smiles
 from conjoin.codecs.kinds import codec_for, codec_from_json
-from conjoin.codecs.molecule.canonical import canonical_order, graph_key
 from conjoin.codecs.molecule.codec import MoleculeCodec
-from conjoin.codecs.molecule.distances import bonds_of_distances
 from conjoin.codecs.molecule.files import of_places, write_file, written
-from conjoin.codecs.molecule.graph import Molecule, formula
 from conjoin.codecs.molecule.reading import read_molecules
-from conjoin.codecs.molecule.strings import parse_smiles, write_smiles
 
 WATER = "3\nwater\nO 0.000 0.000 0.117\nH 0.000 0.757 -0.469\nH 0.000 -0.757 -0.469\n"
 METHANE = (

@@ -9,6 +9,7 @@ import torch
 
 import conjoin
 from conjoin import JointDensity, JointRegressor
+from conjoin.chemistry.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.cli import run
 from conjoin.codecs.kinds import codec_for, codec_from_json
 from conjoin.codecs.sequence import Prefix, StringRows
@@ -21,7 +22,6 @@ from conjoin.codecs.smiles.appraisal import (
 )
 from conjoin.codecs.smiles.chemistry import has_rdkit, looks_like_smiles, read_smiles
 from conjoin.codecs.smiles.surprise import atom_nats, coloured, nats_of_atoms, oddest_part
-from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.core import Event, Pair, Space, Variable, as_float
 from conjoin.families.multimodal import Multimodal
 from conjoin.fitting.split import Rows, conflicts_words

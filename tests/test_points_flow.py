@@ -19,7 +19,7 @@ from conjoin.core import (
 from conjoin.families.diffusion.cloud_flow import CloudFlow, Springs, levels_of_noise, turned
 from conjoin.families.diffusion.point_counts import PointCounts
 from conjoin.families.diffusion.points import PointsFlow, PointsFlowDensity
-from conjoin.nets.equivariant import CloudNet, EquivariantNet, PlainNet, Told
+from conjoin.nets.equivariant import CloudNet, CloudReader, EquivariantNet, PlainNet, Told
 from conjoin.nets.molecular_graph import MolecularGraph, graph_block
 from conjoin.nets.precision import computing_in
 from conjoin.testing.fitted import again
@@ -363,6 +363,10 @@ def test_given_a_graph_its_atoms_are_certain_and_others_impossible(fitted):
     assert torch.isfinite(density.log_prob(event, told)).all()
     swapped = told.take(torch.arange(event.rows) ^ 1)
     assert density.log_prob(event, swapped).isneginf().all()
+    more = MolecularGraph.of(["O", "H", "H", "H"], [(0, 1, 1), (0, 2, 1)], symbols=SYMBOLS)
+    water = event.take(slice(0, 1))
+    alone = density.log_prob(water, told_of([more]))
+    assert alone.isneginf().all()  # also where rows are as narrow as the molecule
     drawn = density.sample(event.rows, told, generator=stream(0))
     assert torch.equal(drawn.value[..., 0], event.value[..., 0])
     assert torch.equal(drawn.known, event.known)
@@ -489,3 +493,24 @@ def test_codes_sum_to_one_and_are_drawn_so():
         own = torch.tensor([*codes, *(0,) * (3 - len(codes))])
         same = (code == own).all(1) & (present.sum(1) == len(codes))
         assert float(same.double().mean()) == pytest.approx(math.exp(each), abs=0.025)
+
+
+# ------------------------------------------------------------------------- what is read of a cloud
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_numbers_read_of_a_cloud_do_not_turn_with_it(fitted, mirrored):
+    density, event, told = fitted
+    torch.manual_seed(0)
+    reader = CloudReader(density.flow.net, 2)
+
+    def read(event):
+        rows = density._rows_of(event, told)
+        noise = torch.full((event.rows,), density.config.blur, dtype=torch.float64)
+        return reader(rows.x, *density._inputs(rows), rows.told, rows.present, noise)
+
+    found = read(event)
+    assert found.shape == (event.rows, 2)
+    assert torch.allclose(read(moved(event, turn(stream(3), mirrored), 4.0)), found, atol=1e-8)
+    squeezed = event._replace(value=event.value * torch.tensor([1.0, 0.8, 0.8, 0.8]))
+    assert not torch.allclose(read(CLOUD.check(squeezed)), found, atol=1e-4)

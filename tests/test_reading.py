@@ -11,9 +11,9 @@ import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.chemistry.tokens import Vocabulary
 from conjoin.codecs.smiles.chemistry import has_rdkit
 from conjoin.codecs.smiles.column import SmilesFormat
-from conjoin.codecs.smiles.tokens import Vocabulary
 from conjoin.codecs.smiles.ways import Lattice
 from conjoin.core import Block, Event, Flat, Record, RecordSpace, Variable, stream
 from conjoin.families.autoregressive.guidance import guided

@@ -199,7 +199,7 @@ def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:
         raise ValueError(
             f"--where is about the columns of tables, and this model is of {codec.plural}."
         )
-    claim_pictures(out, force)
+    writer.claim_drawn(out, force)
     return writer
 
 
@@ -295,7 +295,10 @@ def impute(
 
     voice = Voice(quiet, as_json, out == "-")
     limits = limits_of(max_bytes, max_ratio, max_columns)
-    if alternatives is None and reader_of(data) is not None:
+    reader = reader_of(data)
+    if reader is not None:
+        reader.refuse_parts(data)
+    if alternatives is None and reader is not None:
         estimator = load_model(model, device)
         if writer_of(estimator.model_.codec) is not None:
             say_unfinished(estimator.model_, voice)
@@ -508,7 +511,9 @@ def counterfactual(
     """Small, plausible changes of each row, or picture, after which the answer would be another."""
     voice = Voice(quiet, as_json, out == "-")
     limits = limits_of(max_bytes, max_ratio, max_columns)
-    if reader_of(data) is not None:
+    reader = reader_of(data)
+    if reader is not None:
+        reader.refuse_parts(data)
         from conjoin.cli.edits import alter_pictures
 
         for option, value in {"--keep": keep or None, "-n": n}.items():

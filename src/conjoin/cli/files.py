@@ -50,8 +50,9 @@ def read(
     from conjoin.codecs.table import read_table
     from conjoin.codecs.table.kept_text import told_while_read
 
-    if reader_of(path) is not None:
-        what = "is a directory" if Path(path).is_dir() else "holds pictures"
+    reader = reader_of(path)
+    if reader is not None:
+        what = "is a directory" if Path(path).is_dir() else f"holds {reader.PLURAL}"
         raise ValueError(
             f"{path} {what}, and this command is about tables: give a CSV or Parquet file."
         )

@@ -112,7 +112,7 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     asked = dataclasses.replace(asked, family=_family(asked))
     reader = reader_of(asked.data)
     if reader is not None:
-        _refuse(asked, TABLES_ONLY, "tables")
+        _refuse(asked, TABLES_ONLY, "tables", f"holds {reader.PLURAL}")
         _fit(asked, _pictures(reader, asked, limits, voice), None, voice)
         return
     _refuse(asked, PICTURES_ONLY, "pictures")
@@ -225,10 +225,9 @@ TABLES_ONLY = ("target", "schema", "missing", "time", "chunk_rows")
 PICTURES_ONLY = ("part", "range", "resize", "levels")
 
 
-def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
+def _refuse(asked: Asked, names: tuple[str, ...], about: str, holds: str = "is a table") -> None:
     given = [name for name in names if getattr(asked, name)]
     if given:
-        holds = "holds pictures" if about == "tables" else "is a table"
         raise ValueError(
             f"--{given[0].replace('_', '-')} is about {about}, and {asked.data} {holds}."
         )
@@ -254,14 +253,11 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     found = reader.to_fit(asked.data, given, _kept_of_start(asked), voice)
     if found.labels is None or asked.task == "density":
         if asked.task not in ("auto", "density"):
-            raise ValueError(
-                f"--task {asked.task} needs labels: put the pictures in sub-folders by label, or "
-                "labels into the .npz."
-            )
+            raise ValueError(f"--task {asked.task} needs labels: {reader.HOW_TO_LABEL}.")
         return _Parts(
             found.x,
             None,
-            Task("density", "No labels: p(x) of the pictures is modelled."),
+            Task("density", f"No labels: p(x) of the {reader.PLURAL} is modelled."),
             None,
             {},
             found.groups,

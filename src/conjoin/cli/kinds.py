@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["KINDS", "reader_of", "writer_of"]
 
 # kind -> the module that reads its files and writes what a model of it draws
-KINDS: dict[str, str] = {"image": "conjoin.cli.pictures"}
+KINDS: dict[str, str] = {"molecule": "conjoin.cli.space", "image": "conjoin.cli.pictures"}
 
 
 def reader_of(path: str) -> Any:

@@ -29,7 +29,7 @@ def stem(path: str) -> str:
     ('stock.2024', 'stdin')
     """
     name = "stdin" if path == "-" else Path(path).name
-    for suffix in (*_PACKED, *_READ, ".npz", *SUFFIXES):
+    for suffix in (*_PACKED, *_READ, ".npz", ".sdf", ".mol", ".xyz", *SUFFIXES):
         name = name.removesuffix(suffix) or name
     return name
 

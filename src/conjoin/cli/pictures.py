@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.cli.kinds import writer_of
-from conjoin.cli.output import stem
+from conjoin.cli.output import claim_pictures, stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.files import Found, is_pictures, parts_of, read_pictures
@@ -27,17 +27,21 @@ from conjoin.codecs.table.values import text_of
 from conjoin.util.files import new_file, new_folder
 
 __all__ = [
+    "HOW_TO_LABEL",
     "LABEL",
+    "PLURAL",
     "Asked",
     "as_table",
     "asked_rows",
     "claim_beside",
+    "claim_drawn",
     "claims",
     "claims_sheet",
     "named",
     "placed",
     "read_asked",
     "reading_of",
+    "refuse_parts",
     "sheet_of",
     "shown_as",
     "sized",
@@ -49,6 +53,8 @@ __all__ = [
     "write_sheet",
 ]  # fmt: skip
 
+PLURAL = "pictures"  # what its files hold
+HOW_TO_LABEL = "put the pictures in sub-folders by label, or labels into the .npz"
 FILE = "file"
 LABEL = "label"
 FOLDER = "folder"  # --groups of pictures
@@ -153,6 +159,15 @@ def _groups(found: Found, asked: str | None, voice: Voice) -> "pd.Series[Any] | 
 def claims(path: str) -> bool:
     """Whether pictures lie there."""
     return is_pictures(path)
+
+
+def claim_drawn(out: str | None, force: bool) -> None:
+    """An error where drawn pictures could not be written in the end."""
+    claim_pictures(out, force)
+
+
+def refuse_parts(path: str) -> None:
+    """Pictures may have hidden parts."""
 
 
 def asked_rows(

@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conjoin.chemistry.graph import Molecule
     from conjoin.codecs.image.codec import ImageCodec
     from conjoin.codecs.image.files import read_images
     from conjoin.codecs.kinds import KINDS, codec_for, codec_from_json, kind_of
-    from conjoin.codecs.molecule.graph import Molecule
     from conjoin.codecs.molecule.reading import read_molecules
     from conjoin.codecs.table import (
         Column,
@@ -42,7 +42,7 @@ __all__ = [
 _HOME = {name: "conjoin.codecs.table" for name in __all__} | {
     "ImageCodec": "conjoin.codecs.image.codec",
     "read_images": "conjoin.codecs.image.files",
-    "Molecule": "conjoin.codecs.molecule.graph",
+    "Molecule": "conjoin.chemistry.graph",
     "read_molecules": "conjoin.codecs.molecule.reading",
     **dict.fromkeys(("KINDS", "codec_for", "codec_from_json", "kind_of"), "conjoin.codecs.kinds"),
 }

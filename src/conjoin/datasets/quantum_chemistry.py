@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.molecule.distances import bonds_of_distances
+from conjoin.chemistry.distances import bonds_of_distances
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.strings import parse_smiles
 from conjoin.codecs.molecule.files import frames_of_npz
-from conjoin.codecs.molecule.graph import Molecule
 from conjoin.codecs.molecule.reading import order_of_string
-from conjoin.codecs.molecule.strings import parse_smiles
 from conjoin.datasets.download import folder_of
 
 __all__ = ["Qm9", "qm9"]

@@ -5,10 +5,12 @@ r"""Molecules in space: the string, then the places of the atoms given the graph
 This is ``conjoin.families.chain`` over three blocks. p(string) is the transformer of strings
 (``conjoin.families.autoregressive.sequence``), over the tokens of SMILES; p(graph | string) is
 certain, since a string writes one graph; p(places | graph) is the flow of points
-(``conjoin.families.diffusion.points``), which is told the graph alone. The string is the one of the
-canonical order of the atoms (``conjoin.codecs.molecule``), whatever their order in the event, so
-log p is a lower bound of that of the graph, which other strings write too. A string that writes no
-graph is a molecule without atoms: draws are neither tried again nor left out. Nats.
+(``conjoin.families.diffusion.points``), which is told the graph alone (as in G. Simm and J. M.
+Hernandez-Lobato (2020), A generative model for molecular distance geometry, section 2). The string
+is the one of the canonical order of the atoms (``conjoin.chemistry.canonical``), whatever their
+order in the event, so log p is a lower bound of that of the graph, which other strings write too. A
+string that writes no graph is a molecule without atoms: draws are neither tried again nor left out.
+Nats.
 
 What is usual is known by the distances that the graph alone lets expect, with their deviations,
 which the flow has learned (``conjoin.nets.equivariant``): of bonds, angles and torsions, and of
@@ -17,8 +19,8 @@ atoms that are far apart in the graph and may clash; and by the features of the 
 Shape letters: B rows, N capacity, F = 4 + N features, T tokens, R readings.
 
 >>> from conjoin.codecs.kinds import codec_for
->>> from conjoin.codecs.molecule.graph import Molecule
->>> from conjoin.codecs.molecule.strings import parse_smiles
+>>> from conjoin.chemistry.graph import Molecule
+>>> from conjoin.chemistry.strings import parse_smiles
 >>> water = parse_smiles("O")
 >>> xyz = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.7, -0.4], [0.0, -0.7, -0.4]]).double().numpy()
 >>> rows = [Molecule(water.numbers, water.bonds, water.charges, xyz)] * 4
@@ -38,11 +40,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.codecs.molecule.canonical import canonical_order
-from conjoin.codecs.molecule.codec import BONDS, PLACES, molecules_of, symbols_of
-from conjoin.codecs.molecule.elements import ATOMIC_NUMBER
-from conjoin.codecs.molecule.strings import parse_smiles, write_smiles
-from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary
+from conjoin.chemistry.atoms import BONDS, PLACES, molecules_of, symbols_of
+from conjoin.chemistry.canonical import canonical_order
+from conjoin.chemistry.elements import ATOMIC_NUMBER, LEAST_CHARGE, LEVELS_OF_CHARGE
+from conjoin.chemistry.strings import parse_smiles, write_smiles
+from conjoin.chemistry.tokens import UNKNOWN, Vocabulary
 from conjoin.core import (
     Block,
     Capabilities,
@@ -57,14 +59,13 @@ from conjoin.core import (
     Variable,
     stream,
 )
+from conjoin.core.event import slices
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
 from conjoin.families.autoregressive.sequence import Sequence as Strings
 from conjoin.families.chain import Chain, ChainDensity
 from conjoin.families.diffusion.points import PointsFlow
 from conjoin.nets.molecular_graph import (
-    LEAST_CHARGE,
-    LEVELS_OF_CHARGE,
     MolecularGraph,
     graph_block,
 )
@@ -79,7 +80,8 @@ NO_CONTEXT = 1e6  # deviations of noise in which a place is as good as not known
 DRAWS_OF_MODE = 8
 LOW_QUANTILE = 0.95  # of a reading, whose distance to the median is its spread
 GROUPS = 4  # pairs bound, two bonds apart, three, and farther
-STRANGE_ROWS = 4096  # that tell what is usual, at most
+PAIRS_AT_ONCE = 64  # rows whose expected distances are asked for together
+STRANGE_ROWS = 1024  # that tell what is usual, at most
 STRINGS: Mapping[str, Any] = {"width": 128, "blocks": 3}
 
 
@@ -131,7 +133,8 @@ class GraphOfStringDensity(Density):
         out = torch.zeros(strings.rows, *self.space.shape, dtype=torch.int64)
         pairs = zip(strings.value.tolist(), strings.known.tolist(), strict=True)
         for row, (codes, known) in enumerate(pairs):
-            text = "".join(self.config.texts[c] for c, is_known in zip(codes, known) if is_known)
+            told = [code for code, is_known in zip(codes, known, strict=True) if is_known]
+            text = "".join(self.config.texts[code] for code in told)
             _write_codes(out[row, 0], text, self.config.symbols)
         return out
 
@@ -175,15 +178,21 @@ class Molecules(Config):
 
     @property
     def of_strings(self) -> Strings:
-        return Strings(**{**STRINGS, **(self.strings or {})})
+        return Strings(**{**STRINGS, **_plain(self.strings)})
 
     @property
     def of_places(self) -> PointsFlow:
-        return PointsFlow(**(self.places or {}))
+        return PointsFlow(**_plain(self.places))
 
     def recipe(self, rows: int) -> Recipe:
         """That of the flow, by which both are moved."""
-        return PointsFlow(**{**(self.places or {}), "steps": self.steps}).recipe(rows)
+        return PointsFlow(**{**_plain(self.places), "steps": self.steps}).recipe(rows)
+
+
+def _plain(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings as they were typed; a saved model has lists in place of tuples."""
+    found = dict(settings or {})
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
 
 
 class MoleculesDensity(Density):
@@ -287,11 +296,11 @@ class MoleculesDensity(Density):
         length = self.record["string"].shape[0]
         tokens = torch.zeros(rows, length, dtype=torch.int64)
         told = torch.zeros(rows, length, dtype=torch.bool)
-        for row, (codes, places) in enumerate(self._strings(event, known)):
+        for row, (codes, atoms) in enumerate(self._strings(event, known)):
             some = codes[:length]
             tokens[row, : len(some)] = torch.tensor(some, dtype=torch.int64)
             told[row, : len(some)] = True
-            order[row, : len(places)] = torch.tensor(places)
+            order[row, : len(atoms)] = torch.tensor(atoms)
         whole = known.any(1)
         observed = whole[:, None].expand(tokens.shape)
         string = Event(tokens, observed, told)
@@ -315,16 +324,16 @@ class MoleculesDensity(Density):
         return Event(pad(event.value, (0, 0, 0, more)), mask, present)
 
     def _strings(self, event: Event, known: Tensor) -> list[tuple[list[int], list[int]]]:
-        """The tokens of each row, and the order of its atoms; nothing of a row that is not
-        known."""
+        """The tokens of each row, and the order of its atoms, then of the other positions; nothing
+        of a row that is not known."""
         columns = [0, *range(BONDS, event.value.shape[2])]
         packed = event.value[..., columns].to(torch.uint8).numpy()
-        out = []
+        out: list[tuple[list[int], list[int]]] = []
         for row in range(event.rows):
             if not known[row].any():
                 out.append(([], []))
                 continue
-            key = packed[row].tobytes()
+            key = packed[row].tobytes() + known[row].numpy().tobytes()
             found = self._seen.get(key)
             if found is None:
                 found = self._read(event.take(slice(row, row + 1)))
@@ -338,7 +347,10 @@ class MoleculesDensity(Density):
         assert molecule is not None
         order = canonical_order(molecule)
         text = write_smiles(molecule.taken(order))
-        return self.vocabulary.encode([text])[0].tolist(), order.tolist()
+        there = event.known[0, :, 0]
+        atoms = there.nonzero()[:, 0][torch.tensor(order)].tolist()
+        rest = (~there).nonzero()[:, 0].tolist()
+        return self.vocabulary.encode([text])[0].tolist(), [*atoms, *rest]
 
     def _graphs(self, value: Tensor, order: Tensor, there: Tensor, whole: Tensor) -> Event:
         rows, width = order.shape
@@ -500,8 +512,16 @@ class MoleculesDensity(Density):
 
     def _pairs(self, record: Record) -> Float[Tensor, "B N N 3"]:
         flow: Any = self.chain.factors[2]
-        found: Tensor = flow.expected_distances(record["places"], record.only(["graph"]))
-        return found
+        parts = [
+            flow.expected_distances(some["places"], some.only(["graph"]))
+            for some in map(record.take, slices(record.rows, PAIRS_AT_ONCE))
+        ]
+        width = max(part.shape[1] for part in parts)
+        pad = torch.nn.functional.pad
+        more = [width - part.shape[1] for part in parts]
+        return torch.cat(
+            [pad(part, (0, 0, 0, m, 0, m)) for part, m in zip(parts, more, strict=True)]
+        )
 
     def _readings(self, event: Event) -> Float[Tensor, "B R"]:
         """log of the mean square, and of the greatest, deviation of distances of each group."""

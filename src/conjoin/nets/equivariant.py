@@ -21,8 +21,10 @@ Shape letters: B clouds, N points, D dimensions, F features of a point, G of a p
 P width of a pair, H heads, L layers, C numbers that are told of a cloud.
 """
 
+import contextlib
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,16 @@ from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
 from conjoin.nets.decoder import Hidden
 
-__all__ = ["BODIES", "CloudNet", "EquivariantNet", "GraphTrunk", "PlainNet", "Told", "squares"]
+__all__ = [
+    "BODIES",
+    "CloudNet",
+    "CloudReader",
+    "EquivariantNet",
+    "GraphTrunk",
+    "PlainNet",
+    "Told",
+    "squares",
+]
 
 NEAREST = 0.05  # added to a squared distance, in units of the cloud: smooth where points meet
 RADII = 8  # radial functions of a distance
@@ -40,6 +51,7 @@ DETAILS = (0.05, 0.2)  # units of the cloud, by which a distance from what is ex
 NOISE_FEATURES = 6
 MASKED = -1e4  # of the attention to a point that is not there
 SPREAD = 4.0  # by which the sum of the forces of all points is divided
+MOMENT_FLOOR = 1e-4  # below the square of a moment, so that its root has a slope
 COORDINATE_START = 0.1  # of the weights that move points, before they learn
 
 
@@ -60,9 +72,12 @@ class Told(NamedTuple):
         return Told(*(part[rows] for part in self))
 
 
-def _whole_numbers(like: Tensor) -> torch.autocast:
+def _unrounded(like: Tensor) -> contextlib.AbstractContextManager[Any]:
     """A context in which nothing is rounded to bfloat16."""
-    return torch.autocast(like.device.type, enabled=False)
+    kind = like.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return contextlib.nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def squares(x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N N"]:
@@ -148,7 +163,7 @@ class GraphTrunk(nn.Module):
         both = one[:, :, None] + one[:, None] + other[:, :, None] * other[:, None]
         z = nn.functional.silu(self.edges(edge) + both)
         z = z + self.refine(z)
-        with _whole_numbers(z):
+        with _unrounded(z):
             expected = self.distance(z.to(points.dtype))
         return Told(h, z, expected, present)
 
@@ -170,6 +185,11 @@ class Geometry(nn.Module):
         with torch.no_grad():
             self.out.weight[self.heads :] *= COORDINATE_START
 
+    def seen(self, h: Tensor, pair: Tensor, radial: Tensor) -> Float[Tensor, "B N N P"]:
+        """What a pair makes of its ends and their distance."""
+        ends = self.ends(h) + self.shift / 2
+        return nn.functional.silu(pair + self.radial(radial) + ends[:, :, None] + ends[:, None])
+
     def forward(
         self,
         h: Float[Tensor, "B N W"],
@@ -179,9 +199,7 @@ class Geometry(nn.Module):
     ) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B N N 2"]]:
         """Features, and two weights of each pair: that of the difference, and that of its
         direction."""
-        ends = self.ends(h) + self.shift / 2
-        seen = nn.functional.silu(pair + self.radial(radial) + ends[:, :, None] + ends[:, None])
-        out = self.out(seen)
+        out = self.out(self.seen(h, pair, radial))
         if self.mixer is not None:
             h = self.mixer(h, out[..., : self.heads].permute(0, 3, 1, 2) + hidden)
         return h, out[..., self.heads :]
@@ -286,9 +304,58 @@ class EquivariantNet(CloudNet):
             h, weight = layer(h, pair + layer.noise(level)[:, None, None], radial, hidden)
             weight = weight.to(x.dtype)
             pull = (weight[..., 0] + weight[..., 1] * expected / distance) * there / SPREAD
-            with _whole_numbers(x):
+            with _unrounded(x):
                 x = x + share * (pull @ x - pull.sum(2, keepdim=True) * x)
         return x
+
+
+class CloudReader(Body):
+    """Numbers that belong to a cloud, read with the trunk and geometry of a flow of such clouds.
+
+    Each is a sum over the points, plus a mean over them, plus the length of a vector, the sum of
+    the places by weights whose sum is zero (as of the charges of a dipole). No turn or mirror
+    changes them."""
+
+    def __init__(self, net: EquivariantNet, outputs: int) -> None:
+        super().__init__()
+        self.net = net
+        width = net.trunk.enter.out_features
+        pairs = net.trunk.pair.out_features
+        self.enter = nn.Linear(width + pairs, 2 * width)
+        self.leave = nn.Linear(2 * width, 3 * outputs)
+        with torch.no_grad():
+            self.leave.weight *= COORDINATE_START
+            self.leave.bias.zero_()
+        self.double()
+
+    def compute(
+        self, x: Tensor, points: Tensor, pairs: Tensor, told: Tensor, present: Tensor, noise: Tensor
+    ) -> Float[Tensor, "B K"]:
+        """(B, K) of clouds without noise, of which ``noise`` (B,) is the least that the flow
+        knows."""
+        seen = self.net.trunk(points, pairs, told, present)
+        there = present.to(x.dtype)[..., None]
+        h = self._points(x, seen, noise)
+        own = self.leave(nn.functional.silu(self.enter(h))) * there
+        total, mean, charge = own.unflatten(2, (3, -1)).unbind(2)
+        count = there.sum(1).clamp_min(1)
+        charge = (charge - charge.sum(1, keepdim=True) / count[:, None]) * there
+        moment = ((charge.mT @ x).square().sum(2) + MOMENT_FLOOR).sqrt() - MOMENT_FLOOR**0.5
+        return total.sum(1) + mean.sum(1) / count + moment
+
+    def _points(self, x: Tensor, told: Told, noise: Tensor) -> Tensor:
+        """Features of the points, and the mean of what their pairs see in the last layer."""
+        level = _noise_features(noise)
+        h = told.h + self.net.noise(level)[:, None]
+        hidden = _hidden(told.present, x)
+        radial = _radial(squares(x), told.expected[..., 0], self.net.details)[1]
+        there = told.present.to(x.dtype)
+        for layer in self.net.layers:
+            pair = layer.told(told.z) + layer.noise(level)[:, None, None]
+            seen = layer.seen(h, pair, radial)
+            h = layer(h, pair, radial, hidden)[0]
+        of_pairs = (seen * there[:, None, :, None]).sum(2) / SPREAD
+        return torch.cat([h, of_pairs], 2)
 
 
 class PlainNet(CloudNet):
@@ -328,10 +395,10 @@ class PlainNet(CloudNet):
         h = told.h + self.enter(x) + self.noise(_noise_features(noise))[:, None]
         for mixer, bias in zip(self.mixers, biases, strict=True):
             h = mixer(h, bias)
-        with _whole_numbers(x):
+        with _unrounded(x):
             moved = self.leave(h.to(x.dtype)) * there
         mean = moved.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
         return x + noise[:, None, None] * (moved - mean) * there
 
 
-BODIES: dict[str, type[CloudNet]] = {"equivariant": EquivariantNet, "plain": PlainNet}
+BODIES: dict[str, Callable[..., CloudNet]] = {"equivariant": EquivariantNet, "plain": PlainNet}

@@ -29,6 +29,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from conjoin.chemistry.elements import LEAST_CHARGE, LEVELS_OF_CHARGE
 from conjoin.core import Block, Variable
 from conjoin.core.shapes import Float, Int
 
@@ -36,8 +37,6 @@ __all__ = ["BONDS", "MAX_PATH", "SYMBOLS", "MolecularGraph", "graph_block"]
 
 SYMBOLS = ("H", "C", "N", "O", "F")  # elements of QM9; any other tuple may stand for them
 BONDS = ("none", "single", "double", "triple", "aromatic")
-LEAST_CHARGE = -2
-LEVELS_OF_CHARGE = 5
 MAX_SYMBOLS = 51  # a code must fit into a byte
 MAX_PATH = (
     5  # bonds of a shortest path that are told apart; what is farther, or apart, has one more
@@ -186,7 +185,8 @@ class MolecularGraph:
         bound = self.adjacency()
         degrees = torch.diag_embed(bound.sum(2))
         once = torch.eye(bound.shape[1])
-        before, walks = bound, bound @ bound - degrees
+        before = bound
+        walks = bound @ bound - degrees
         every = [walks]
         for _ in range(steps - 1):
             before, walks = walks, walks @ bound - before @ (degrees - once)

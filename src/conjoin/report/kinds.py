@@ -11,6 +11,7 @@ __all__ = ["KINDS", "sections_of"]
 KINDS: dict[str, str] = {
     "image": "conjoin.report.pictures:picture_sections",
     "illustrated": "conjoin.report.rows:row_sections",
+    "molecule": "conjoin.report.space:space_sections",
     "record": "conjoin.report.rows:row_sections",
     "sequence": "conjoin.report.strings:string_sections",
     "smiles": "conjoin.report.molecules:molecule_sections",

@@ -15,7 +15,7 @@ from conjoin.codecs.smiles.surprise import DEEPEST_NATS, coloured, oddest_part
 from conjoin.questions.token_surprise import surprise_in
 from conjoin.report.sections import Answers
 
-__all__ = ["Histogram", "molecule_sections"]
+__all__ = ["Histogram", "histogram", "molecule_sections"]
 
 SEED = 1
 DRAWN = 200  # molecules
@@ -94,10 +94,10 @@ def _histograms(drawn: list[str], asked: list[str]) -> list[Histogram]:
         return []
     ours = plain_properties(drawn)
     theirs = plain_properties(asked) if asked else {}
-    return [_histogram(name, values, theirs.get(name)) for name, values in ours.items()]
+    return [histogram(name, values, theirs.get(name)) for name, values in ours.items()]
 
 
-def _histogram(name: str, drawn: np.ndarray, asked: np.ndarray | None) -> Histogram:
+def histogram(name: str, drawn: np.ndarray, asked: np.ndarray | None) -> Histogram:
     """Shares: bars of what is drawn, a line of what was asked about."""
     every = drawn if asked is None else np.concatenate([drawn, asked])
     edges = np.histogram_bin_edges(every, BARS)

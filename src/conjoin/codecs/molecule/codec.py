@@ -18,7 +18,7 @@ Shape letters: B molecules, N atoms, F = 4 + N features.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,25 +27,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.codecs.molecule.canonical import canonical_order, graph_key
-from conjoin.codecs.molecule.elements import ATOMIC_NUMBER, symbol_of
-from conjoin.codecs.molecule.graph import Molecule
+from conjoin.chemistry.atoms import ATOMS_OF, BONDS, PLACES, molecules_of
+from conjoin.chemistry.canonical import canonical_order, graph_key
+from conjoin.chemistry.elements import (
+    ATOMIC_NUMBER,
+    LEAST_CHARGE,
+    LEVELS_OF_CHARGE,
+    symbol_of,
+)
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.strings import parse_smiles, write_smiles
 from conjoin.codecs.molecule.reading import claims, read_molecules
-from conjoin.codecs.molecule.strings import parse_smiles, write_smiles
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.core import Block, Codec, Encoded, Event, Field, Variable
-from conjoin.nets.molecular_graph import LEAST_CHARGE, LEVELS_OF_CHARGE
 
-__all__ = ["BONDS", "PLACES", "MoleculeCodec", "MoleculeRows", "molecules_of", "symbols_of"]
+__all__ = ["MoleculeCodec", "MoleculeRows"]
 
 UNSEEN_PROBABILITY = 1e-6  # of an atom that the fit never saw
 CAPACITY_FACTOR = 1.1  # times the atoms of the largest molecule of the fit
 MAX_DECIMALS = 5  # of coordinates that are rounded; finer ones count as exact
 RESOLUTION_ROWS = 200  # by which the rounding is found
-PLACES = slice(1, 4)  # the features that are coordinates
-BONDS = 4  # where the features that are bonds begin
 COLUMN = "molecule"
-ATOMS_OF = "atom of "  # and the elements: the name of the first feature
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ class MoleculeCodec(Codec):
     def fill(self, rows: Any, observed: Tensor, decoded: Any) -> MoleculeRows:
         """Molecules, and places, that are not known come from ``decoded``."""
         pairs = zip(rows.molecules, decoded, strict=True)
-        filled = tuple(new if old is None or _is_open(old) else old for old, new in pairs)
+        filled = tuple(_filled(old, new) for old, new in pairs)
         return MoleculeRows(filled, rows.index, rows.told)
 
     # ------------------------------------------------------------------ what was learned
@@ -344,39 +346,6 @@ class MoleculeCodec(Codec):
         return codec
 
 
-def symbols_of(space: Any) -> tuple[str, ...]:
-    """The elements of a block of molecules; none of another block."""
-    name = str(space.variables[0].name)
-    molecules = name.startswith(ATOMS_OF) and space.shape[1:] == (BONDS + space.shape[0],)
-    return tuple(name.removeprefix(ATOMS_OF).split()) if molecules else ()
-
-
-def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
-    """The molecules of events: None of a row of which no atom is known; without coordinates where
-    none is known, NaN where one is not."""
-    numbers_of = np.array([ATOMIC_NUMBER[symbol] for symbol in symbols])
-    value = event.value.numpy()
-    known = event.known.numpy()
-    out: list[Molecule | None] = []
-    for row in range(event.rows):
-        size = int(known[row, :, 0].sum())
-        if not size:
-            out.append(None)
-            continue
-        code = value[row, :size, 0].astype(np.int64) - 1
-        bonds = value[row, :size, BONDS : BONDS + size].astype(np.int8)
-        placed = known[row, :size, PLACES].all(1)
-        xyz = np.where(placed[:, None], value[row, :size, PLACES], np.nan)
-        draft = Molecule(
-            numbers_of[code // LEVELS_OF_CHARGE],
-            bonds,
-            code % LEVELS_OF_CHARGE + LEAST_CHARGE,
-            xyz if placed.any() else None,
-        )
-        out.append(Molecule(**{**vars(draft), "smiles": write_smiles(draft)}))
-    return out
-
-
 def _odd_pair(molecule: Molecule, pairs: np.ndarray) -> str:
     """The pair that is off the most, in words; atoms are counted from 1 in the canonical order."""
     size = len(molecule)
@@ -409,6 +378,21 @@ def _is_open(thing: Any) -> bool:
     if not isinstance(thing, Molecule):
         return False
     return thing.xyz is None or bool(np.isnan(thing.xyz).any())
+
+
+def _filled(old: Molecule | None, new: Molecule) -> Molecule | None:
+    """The molecule, or one that is whole; known places stay where they are."""
+    if old is None:
+        return new
+    if not _is_open(old):
+        return old
+    xyz = new.xyz
+    if old.xyz is not None and xyz is not None:
+        known = np.isfinite(old.xyz).all(1)
+        if known.any():
+            moved = xyz + (old.xyz[known] - xyz[known]).mean(0)
+            xyz = np.where(known[:, None], old.xyz, moved)
+    return replace(old, xyz=xyz, smiles=new.smiles)
 
 
 def _shown(raw: Any) -> str:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from conjoin.codecs.molecule.distances import distances
-from conjoin.codecs.molecule.elements import VALENCES, symbol_of
-from conjoin.codecs.molecule.graph import Molecule, formula, fragments
+from conjoin.chemistry.distances import distances
+from conjoin.chemistry.elements import VALENCES, symbol_of
+from conjoin.chemistry.graph import Molecule, formula, fragments
 
 __all__ = ["MAX_ATOMS", "MIN_APART", "fault_of"]
 

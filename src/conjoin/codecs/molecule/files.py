@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.distances import bonds_of_distances
-from conjoin.codecs.molecule.elements import ATOMIC_NUMBER, SYMBOLS, VALENCES, lengths_of, symbol_of
-from conjoin.codecs.molecule.graph import Molecule
+from conjoin.chemistry.distances import bonds_of_distances
+from conjoin.chemistry.elements import ATOMIC_NUMBER, SYMBOLS, VALENCES, lengths_of, symbol_of
+from conjoin.chemistry.graph import Molecule
 
 __all__ = [
     "READERS",
@@ -155,7 +155,8 @@ def _raised(numbers: np.ndarray, bonds: np.ndarray, xyz: np.ndarray) -> np.ndarr
     order = np.argsort(apart)
     bonds = bonds.copy()
     for place in order.tolist():
-        a, b = int(one[place]), int(two[place])
+        a = int(one[place])
+        b = int(two[place])
         lack = usual - bonds.sum(1)
         if lack[a] < 1 or lack[b] < 1 or bonds[a, b] > 2:
             continue
@@ -177,7 +178,8 @@ def _read_sdf(path: Path) -> Iterator[Numbered]:
             molecule += 1
             where = f"{path.name}, molecule {molecule}"
             yield where, _of_block(block, where, first)
-            block, first = [], line + 1
+            block = []
+            first = line + 1
         else:
             block.append(text)
     if any(text.strip() for text in block):

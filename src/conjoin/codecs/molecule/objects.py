@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import AROMATIC
+from conjoin.chemistry.elements import AROMATIC
+from conjoin.chemistry.graph import Molecule
 from conjoin.codecs.molecule.files import Numbered, of_places
-from conjoin.codecs.molecule.graph import Molecule
 
 __all__ = ["is_molecule", "of_objects"]
 
@@ -63,7 +63,8 @@ def _of_rdkit(mol: Any, where: str) -> Molecule:
     for bond in mol.GetBonds():
         order = bond.GetBondTypeAsDouble()
         code = AROMATIC if bond.GetIsAromatic() else int(order)
-        one, two = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        one = bond.GetBeginAtomIdx()
+        two = bond.GetEndAtomIdx()
         bonds[one, two] = bonds[two, one] = code
     xyz = np.asarray(mol.GetConformer().GetPositions(), dtype=float)
     name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import symbol_of
+from conjoin.chemistry.elements import symbol_of
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.strings import parse_smiles
 from conjoin.codecs.molecule.faults import fault_of
 from conjoin.codecs.molecule.files import READERS, Numbered, read_file
-from conjoin.codecs.molecule.graph import Molecule
 from conjoin.codecs.molecule.objects import is_molecule, of_objects
-from conjoin.codecs.molecule.strings import parse_smiles
 
 __all__ = ["HYDROGENS", "claims", "order_of_string", "read_molecules", "with_string"]
 
@@ -180,7 +180,7 @@ def _with_hydrogens(molecule: Molecule, where: str) -> Molecule:
         ) from None
     assert molecule.xyz is not None
     types = Chem.BondType
-    kinds = (None, types.SINGLE, types.DOUBLE, types.TRIPLE, types.AROMATIC)
+    kinds = (types.ZERO, types.SINGLE, types.DOUBLE, types.TRIPLE, types.AROMATIC)
     draft = Chem.RWMol()
     for number, charge in zip(molecule.numbers.tolist(), molecule.charges.tolist(), strict=True):
         atom = Chem.Atom(symbol_of(number))
@@ -189,8 +189,8 @@ def _with_hydrogens(molecule: Molecule, where: str) -> Molecule:
     for one, two in np.argwhere(np.triu(molecule.bonds)).tolist():
         draft.AddBond(one, two, kinds[int(molecule.bonds[one, two])])
     place = Chem.Conformer(len(molecule))
-    for atom, point in enumerate(molecule.xyz.tolist()):
-        place.SetAtomPosition(atom, Point3D(*point))
+    for number, point in enumerate(molecule.xyz.tolist()):
+        place.SetAtomPosition(number, Point3D(*point))
     draft.AddConformer(place)
     try:
         Chem.SanitizeMol(draft)

@@ -1,7 +1,7 @@
 """A column of SMILES strings: molecules, as tokens.
 
 Each is read by rdkit and written in its canonical form, so that one molecule is one string. log p
-of a string is that of its one way to be cut into tokens (see ``conjoin.codecs.smiles.tokens``),
+of a string is that of its one way to be cut into tokens (see ``conjoin.chemistry.tokens``),
 which is less than that of the string where merges could cut it in several ways: a lower bound.
 With the format "atoms" there is one way, and log p of the string is exact.
 
@@ -19,11 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from conjoin.chemistry.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.codecs.block_columns import BlockColumn, known_cells
 from conjoin.codecs.sequence import UNSEEN_PROBABILITY, Prefix
 from conjoin.codecs.smiles.chemistry import randomised, rdkit, read_smiles
 from conjoin.codecs.smiles.surprise import nats_of_atoms, oddest_part
-from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.guess import guess_smiles
 from conjoin.codecs.table.overrides import missing_of, overrides_of

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from conjoin.chemistry.tokens import UNKNOWN
 from conjoin.codecs.smiles.chemistry import molecule, rdkit
-from conjoin.codecs.smiles.tokens import UNKNOWN
 
 __all__ = ["counts_of", "fragment_table", "fragments"]
 

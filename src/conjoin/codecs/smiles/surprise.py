@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from conjoin.chemistry.tokens import Vocabulary, pieces
 from conjoin.codecs.smiles.chemistry import molecule, rdkit
-from conjoin.codecs.smiles.tokens import Vocabulary, pieces
 
 __all__ = ["atom_nats", "coloured", "nats_of_atoms", "oddest_part"]
 

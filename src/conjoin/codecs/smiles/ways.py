@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
+from conjoin.chemistry.tokens import UNKNOWN, Vocabulary, pieces
 
 __all__ = ["Lattice"]
 

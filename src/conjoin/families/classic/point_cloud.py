@@ -11,8 +11,7 @@ among all. In nats.
 
 Shape letters: B rows, N capacity, F features of a point, K classes of the context.
 
->>> from conjoin.codecs.molecule.codec import symbols_of
-from conjoin.core import Block, Variable
+>>> from conjoin.core import Block, Variable
 >>> one = Variable("x", "real")
 >>> space = Block("cloud", "points", (2, 1), (one,), centred=True)
 >>> data = Event(torch.tensor([[[0.0], [2.0]], [[1.0], [5.0]]]))
@@ -28,6 +27,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from conjoin.chemistry.atoms import symbols_of
 from conjoin.core import Block, Capabilities, Config, Density, Event, Record, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.shapes import Float
@@ -50,7 +50,8 @@ class PointCloud(Config):
 
     def suited(self, space: Any) -> Config:
         """Atoms with their bonds have a family of their own."""
-        return resolve("molecules") if symbols_of(space) else self  # type: ignore[no-any-return]
+        found: Config = resolve("molecules") if symbols_of(space) else self
+        return found
 
 
 class PointCloudDensity(Density):

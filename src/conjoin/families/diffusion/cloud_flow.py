@@ -16,6 +16,9 @@ of near points: any such norm is least at the conditional mean. The sampler extr
 the log of t / s in the steps of C. Lu et al. (2022), DPM-Solver++, equation 17. In nats.
 
 Shape letters: B clouds, N points, D dimensions, K steps.
+
+>>> [round(level, 3) for level in levels_of_noise(3, 0.001)]
+[1.0, 0.343, 0.064, 0.001]
 """
 
 import copy

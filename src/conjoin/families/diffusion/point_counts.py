@@ -8,6 +8,10 @@ multiset are equally probable. q is the share of rows whose multiset was seen on
 what was never seen (I. Good (1953), The population frequencies of species). In nats.
 
 Shape letters: B clouds, N points, M multisets, K codes, C numbers that are told.
+
+>>> counts = torch.tensor([[2, 1], [2, 1]])  # two clouds, each of two points of code 0, one of 1
+>>> PointCounts.table(counts)
+[[0, 2, 1, 1]]
 """
 
 from typing import Any, Self
@@ -24,6 +28,8 @@ __all__ = ["PointCounts"]
 class PointCounts(nn.Module):
     """p(codes of the points | told)."""
 
+    counts: Tensor
+    seen: Tensor
     shares: Tensor
     sizes: Tensor
     codes: Tensor

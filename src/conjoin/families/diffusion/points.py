@@ -6,9 +6,10 @@ r"""Clouds of points in a few steps: codes from counts, places by a flow that tu
 ``conjoin.nets.equivariant`` the networks. What is told is any record. A block of codes (1, N, N)
 that have no order is a graph (``conjoin.nets.molecular_graph``): it says which codes there are,
 which points are bound, and so what distances to expect, which the network learns too and the flow
-is told. Where nothing is known of the graph, the same network draws clouds from noise. log p is
-exact but for the error of the solver, in the d (n - 1) free directions of places with the mean
-zero: in nats, in the units of the places.
+is told. Where nothing is known of the graph, the same network draws clouds from noise, as do E.
+Hoogeboom et al. (2022), Equivariant diffusion for molecule generation in 3D. log p is exact but for
+the error of the solver, in the d (n - 1) free directions of places with the mean zero: in nats, in
+the units of the places.
 
 Shape letters: B rows, N capacity, F features of a point, D dimensions, K codes.
 
@@ -178,13 +179,15 @@ class PointsFlow(Config):
 
 class _Rows(NamedTuple):
     """Rows as the network sees them: places (B, N, D) in its units, codes and what is there
-    (B, N), the graphs, of which rows one is known, and numbers (B, C) that are told."""
+    (B, N), the graphs, of which rows one is known, whether its points are those (B,), and numbers
+    (B, C) that are told."""
 
     x: Tensor
     code: Tensor
     present: Tensor
     graph: MolecularGraph
     has_graph: Tensor
+    agrees: Tensor
     told: Tensor
 
     def take(self, rows: Tensor) -> "_Rows":
@@ -199,7 +202,8 @@ class _Rows(NamedTuple):
         )
         whole = (self.x, self.code, self.present)
         x, code, present = (part[rows, :width] for part in whole)
-        return _Rows(x, code, present, cut, self.has_graph[rows], self.told[rows])
+        flags = (self.has_graph[rows], self.agrees[rows])
+        return _Rows(x, code, present, cut, *flags, self.told[rows])
 
 
 def graph_of(space: RecordSpace, capacity: int) -> Block | None:
@@ -248,7 +252,7 @@ class PointsFlowDensity(Density):
         )
         net: CloudNet = BODIES[config.body](
             joint + 3,
-            PAIR_FEATURES + 1,
+            1 if self.graph_block is None else PAIR_FEATURES + 1,
             self.encoder.size,
             config.width,
             config.pair_width,
@@ -353,7 +357,7 @@ class PointsFlowDensity(Density):
             blank = torch.zeros(rows, width, width, dtype=torch.int64)
             zero = torch.zeros_like(code)
             graph = MolecularGraph(zero, blank, zero, present)
-            return _Rows(x, code, present, graph, nothing, told)
+            return _Rows(x, code, present, graph, nothing, nothing, told)
         event = context[self.graph_block.name]
         known = event.mask.flatten(1)
         if bool((known.any(1) != known.all(1)).any()):
@@ -362,14 +366,17 @@ class PointsFlowDensity(Density):
                 "places given a part of a graph",
                 "graphs that are known, or not",
             )
-        return _Rows(x, code, present, self._graph(event, width), known.all(1), told)
+        graph, beyond = self._graph(event, width)
+        same = (_diagonal(graph) == code) & (graph.present == present)
+        return _Rows(x, code, present, graph, known.all(1), same.all(1) & ~beyond, told)
 
-    def _graph(self, event: Event, width: int) -> MolecularGraph:
-        """ValueError where a graph has more points than the rows have places."""
+    def _graph(self, event: Event, width: int) -> tuple[MolecularGraph, Tensor]:
+        """The graphs of the first ``width`` points, and whether there are more (B,)."""
         found = MolecularGraph.from_codes(event.value)
         parts = (found.elements, found.charges, found.present)
         elements, charges, present = (part[:, :width] for part in parts)
-        return MolecularGraph(elements, found.bonds[:, :width, :width], charges, present)
+        bonds = found.bonds[:, :width, :width]
+        return MolecularGraph(elements, bonds, charges, present), found.present[:, width:].any(1)
 
     def _inputs(self, rows: _Rows) -> tuple[Tensor, Tensor]:
         """Features of points (B, N, F) and of pairs (B, N, N, G)."""
@@ -381,6 +388,8 @@ class PointsFlowDensity(Density):
         flags = torch.stack(more, 2) * known[:, None, None]
         code = one_hot(rows.code, math.prod(self.levels)).double()
         points = torch.cat([code, flags], 2) * there[..., None]
+        if self.graph_block is None:
+            return points, torch.ones(*degree.shape, degree.shape[1], 1, dtype=torch.float64)
         paths = graph.path_lengths()
         parts = [one_hot(graph.bonds, len(BONDS)), one_hot(paths, MAX_PATH + 2), graph.ring_walks()]
         of_pairs = torch.cat([part.double() for part in parts], 3) * known[:, None, None, None]
@@ -410,8 +419,7 @@ class PointsFlowDensity(Density):
 
     def _log_same(self, rows: _Rows) -> Float[Tensor, " B"]:
         """0 where the codes are those of the graph, -inf elsewhere."""
-        same = (_diagonal(rows.graph) == rows.code) & (rows.graph.present == rows.present)
-        return torch.where(same.all(1), 0.0, -math.inf).double()
+        return torch.where(rows.agrees, 0.0, -math.inf).double()
 
     def _log_prob(
         self, event: Event, context: Record, generator: torch.Generator | None

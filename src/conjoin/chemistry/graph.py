@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import ORDERS, symbol_of
+from conjoin.chemistry.elements import ORDERS, symbol_of
 
 __all__ = ["Molecule", "formula", "fragments"]
 
@@ -70,7 +70,7 @@ class Molecule:
     @property
     def valences(self) -> np.ndarray:
         """(N,) sums of the orders of the bonds; an aromatic bond counts 1.5."""
-        return np.asarray(ORDERS)[self.bonds].sum(1)
+        return np.asarray(np.asarray(ORDERS)[self.bonds].sum(1))
 
     @property
     def centred(self) -> np.ndarray:

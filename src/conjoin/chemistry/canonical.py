@@ -9,10 +9,11 @@ exchanged, as in all but contrived graphs.
 """
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.molecule.graph import Molecule
+from conjoin.chemistry.graph import Molecule
 
 __all__ = ["canonical_order", "canonical_ranks", "graph_key"]
 
@@ -42,7 +43,7 @@ class _Search:
         self.first = first
         self.near = near
         self.leaves = 0
-        self.best: list[tuple[int, ...]] | None = None
+        self.best: list[tuple[Any, ...]] | None = None
         self.ranks = list(range(len(first)))
         words = {word: rank for rank, word in enumerate(sorted(set(first)))}
         self._explore(_refined([words[word] for word in first], near))
@@ -63,7 +64,7 @@ class _Search:
         self.leaves += 1
         order = sorted(range(len(ranks)), key=ranks.__getitem__)
         places = {atom: place for place, atom in enumerate(order)}
-        words = [
+        words: list[tuple[Any, ...]] = [
             (*self.first[atom], *sorted([(places[o], c) for o, c in self.near[atom]]))
             for atom in order
         ]

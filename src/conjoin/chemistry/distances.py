@@ -1,12 +1,12 @@
 """Bonds by distances: two atoms are bound where they are no further apart than the length of a
-bond of their elements plus a margin (``conjoin.codecs.molecule.elements``).
+bond of their elements plus a margin (``conjoin.chemistry.elements``).
 
 Shape letters: B molecules, N atoms.
 """
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import lengths_of
+from conjoin.chemistry.elements import lengths_of
 
 __all__ = ["bonds_of_distances", "distances"]
 
@@ -20,7 +20,8 @@ def bonds_of_distances(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     """(..., N, N) orders 0 to 3 of atoms (..., N) at (..., N, 3) Angstrom. An atomic number of 0
     stands for no atom."""
     distance = distances(xyz)
-    one, two = numbers[..., :, None], numbers[..., None, :]
+    one = numbers[..., :, None]
+    two = numbers[..., None, :]
     orders = np.zeros(distance.shape, dtype=np.int8)
     single = distance < lengths_of(1)[one, two]
     double = single & (distance < lengths_of(2)[one, two])

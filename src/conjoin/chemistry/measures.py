@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conjoin.codecs.molecule.distances import bonds_of_distances
-from conjoin.codecs.molecule.elements import symbol_of
-from conjoin.codecs.molecule.graph import Molecule, fragments
+from conjoin.chemistry.distances import bonds_of_distances
+from conjoin.chemistry.elements import symbol_of
+from conjoin.chemistry.graph import Molecule, fragments
 
 __all__ = [
     "Internal",

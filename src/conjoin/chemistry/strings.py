@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from conjoin.codecs.molecule.elements import AROMATIC, ATOMIC_NUMBER, VALENCES, symbol_of
-from conjoin.codecs.molecule.graph import Molecule, fragments
+from conjoin.chemistry.elements import AROMATIC, ATOMIC_NUMBER, VALENCES, symbol_of
+from conjoin.chemistry.graph import Molecule, fragments
 
 __all__ = ["parse_smiles", "write_smiles"]
 

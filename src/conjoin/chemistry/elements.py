@@ -10,6 +10,8 @@ import numpy as np
 __all__ = [
     "AROMATIC",
     "ATOMIC_NUMBER",
+    "LEAST_CHARGE",
+    "LEVELS_OF_CHARGE",
     "ORDERS",
     "SYMBOLS",
     "VALENCES",
@@ -75,6 +77,8 @@ SYMBOLS = [
 ]
 ATOMIC_NUMBER = {symbol: number for number, symbol in enumerate(SYMBOLS, 1)}
 AROMATIC = 4  # the code of a bond; 1, 2 and 3 are its order, 0 is none
+LEAST_CHARGE = -2  # formal charges that have a code: five, from this on
+LEVELS_OF_CHARGE = 5
 ORDERS = (0.0, 1.0, 2.0, 3.0, 1.5)  # by the code of a bond
 # of a neutral atom, the least first
 VALENCES: dict[int, tuple[int, ...]] = {

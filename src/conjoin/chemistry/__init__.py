@@ -1,0 +1,1 @@
+"""Molecules as graphs, without rdkit: elements, bonds by distances, strings, orders, measures."""

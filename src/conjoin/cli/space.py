@@ -1,0 +1,116 @@
+"""Molecules in space in and out of the command line: files that are read whole, and drawn molecules
+written as .sdf or .xyz."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from conjoin.chemistry.graph import Molecule
+from conjoin.cli.output import claim
+from conjoin.cli.voice import Voice
+from conjoin.codecs.molecule.codec import MoleculeRows
+from conjoin.codecs.molecule.files import written
+from conjoin.codecs.molecule.reading import claims as holds_molecules
+from conjoin.codecs.molecule.reading import read_molecules
+from conjoin.util.files import write_text
+
+__all__ = [
+    "HOW_TO_LABEL",
+    "PLURAL",
+    "Asked",
+    "asked_rows",
+    "claim_drawn",
+    "claims",
+    "refuse_parts",
+    "take_labels",
+    "to_fit",
+    "write_drawn",
+]
+
+PLURAL = "molecules in space"  # what its files hold
+HOW_TO_LABEL = "molecules in space have none, their density is modelled"
+SUFFIXES = (".sdf", ".xyz")
+
+
+class Asked(NamedTuple):
+    """The options of a fit that are about files such as these, as typed; all but the last two are
+    of pictures."""
+
+    size: str | None = None
+    part: str | None = None
+    max_bytes: int | None = None
+    range: str | None = None
+    resize: str | None = None
+    skip_broken: bool = False
+    groups: str | None = None
+
+
+class _Fit(NamedTuple):
+    """What a fit needs: molecules; no labels, nothing about how they are read, no groups."""
+
+    x: list[Molecule]
+    labels: None = None
+    reading: None = None
+    groups: None = None
+
+
+def claims(path: str) -> bool:
+    """Whether molecules in space lie there."""
+    return path != "-" and holds_molecules(path)
+
+
+def to_fit(path: str, asked: Asked, kept: dict[str, Any], voice: Voice) -> _Fit:
+    """Molecules to learn from. ValueError for an option of pictures."""
+    for name in ("size", "part", "range", "resize", "groups"):
+        if getattr(asked, name) is not None:
+            raise ValueError(f"--{name} is not about molecules in space, which {path} holds.")
+    found, told = read_molecules(path, broken="skip" if asked.skip_broken else "refuse")
+    voice.note(*told, f"{len(found):,} molecules in space.")
+    return _Fit(found)
+
+
+def asked_rows(
+    model: Any,
+    path: str,
+    part: str | None,
+    max_bytes: int | None,
+    voice: Voice,
+    skip_broken: bool = False,
+) -> tuple[MoleculeRows, None]:
+    """Rows of molecules, as the model expects them; there are no labels."""
+    if part is not None:
+        raise ValueError(f"--part is about pictures, and {path} holds {PLURAL}.")
+    found, told = read_molecules(path, broken="skip" if skip_broken else "refuse")
+    voice.note(*told)
+    return model.codec.rows(found), None
+
+
+def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> None:
+    """None: there are no labels. ValueError where they are asked for."""
+    if name is not None:
+        raise ValueError(f"--target is about tables: {HOW_TO_LABEL}.")
+
+
+def refuse_parts(path: str) -> None:
+    """ValueError: a file of molecules has no hidden parts."""
+    raise ValueError(
+        f"{path} holds {PLURAL}, all of whose atoms have a place; conformers of a molecule are "
+        "drawn by conjoin sample --given molecule=SMILES, parts are filled in Python by impute."
+    )
+
+
+def claim_drawn(out: str | None, force: bool) -> None:
+    """An error where drawn molecules could not be written in the end."""
+    if out is None or out == "-":
+        raise ValueError("Drawn molecules need a place: -o NAME.sdf, or -o NAME.xyz.")
+    claim(out, force, SUFFIXES)
+
+
+def write_drawn(drawn: Any, labels: Any, codec: Any, out: str, voice: Voice) -> None:
+    """The molecules; strings that write none are told, and have no place in a file."""
+    whole = [one for one in drawn if one is not None]
+    if len(whole) < len(drawn):
+        voice.note(
+            f"{len(drawn) - len(whole):,} of {len(drawn):,} draws are strings that write no "
+            "molecule; the file has the others."
+        )
+    write_text(Path(out), written(whole, Path(out).suffix))

@@ -1,0 +1,282 @@
+"""A joint model of molecules in space: the chain, its questions, files, metrics, report."""
+
+import dataclasses
+import math
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import conjoin
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.measures import (
+    angles_at,
+    internal_of,
+    lengths_at,
+    stability_of,
+    torsions_at,
+)
+from conjoin.chemistry.strings import parse_smiles
+from conjoin.codecs.kinds import codec_for
+from conjoin.codecs.molecule.files import write_file
+from conjoin.codecs.molecule.reading import read_molecules
+from conjoin.core import Event, stream
+from conjoin.core.capabilities import CapabilityError
+from conjoin.families.molecules import Molecules, MoleculesDensity
+from conjoin.report.space import drawing
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import space_metrics
+
+TINY = Molecules(
+    strings={"width": 16, "blocks": 1},
+    places={"width": 16, "pair_width": 8, "heads": 2, "layers": (1, 1), "solver": 3},
+    steps=4,
+)
+NAMES = ("O", "C", "CO", "CC", "C=O", "C#N", "N", "CN")
+
+
+def placed(text, seed):
+    """A molecule whose atoms lie on a spiral, shaken a little."""
+    graph = parse_smiles(text)
+    noise = np.random.default_rng(seed).normal(scale=0.05, size=(len(graph), 3)).round(3)
+    turn = np.arange(len(graph))
+    xyz = np.stack([np.cos(turn), np.sin(turn), 0.5 * turn], 1).round(3)
+    return Molecule(graph.numbers, graph.bonds, graph.charges, xyz + noise)
+
+
+@pytest.fixture(scope="module")
+def some():
+    return [placed(NAMES[row % len(NAMES)], row) for row in range(160)]
+
+
+@pytest.fixture(scope="module")
+def model(some):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return conjoin.JointDensity(family=TINY, random_state=0).fit(some)
+
+
+@pytest.fixture(scope="module")
+def density(some):
+    codec, rows = codec_for(some[:24])
+    codec.fit(rows)
+    event = codec.space.check(codec.encode(rows).event)
+    return codec, event, MoleculesDensity.build(codec.space, TINY, event, stream(0))
+
+
+def test_points_with_bonds_get_their_family(model):
+    assert model.model_.card["family"] == "molecules"
+    plain = conjoin.families.suited(conjoin.families.resolve("circuit"), model.model_.codec.space)
+    assert isinstance(plain, Molecules)
+
+
+def test_log_p_is_that_of_the_factors(density):
+    codec, event, joint = density
+    record = joint._as_record(event)[0]
+    string, graph, places = joint.chain.factors
+    parts = string.log_prob(record["string"]) + graph.log_prob(
+        record["graph"], record.only(["string"])
+    )
+    parts = parts + places.log_prob(record["places"], record.only(["graph"]))
+    assert torch.allclose(joint.log_prob(event), parts)
+    assert graph.log_prob(record["graph"], record.only(["string"])).tolist() == [0.0] * 24
+    assert codec.space.name == joint.space.name
+
+
+def test_no_order_pose_or_mirror_changes_log_p(density):
+    codec, event, joint = density
+    noise = torch.Generator().manual_seed(0)
+    width = event.value.shape[1]
+    changed = event.value[:4].clone()
+    observed = event.mask[:4].clone()
+    present = event.present[:4].clone()
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=noise).double())[0]
+    for row in range(4):
+        size = int(present[row].sum())
+        order = torch.cat([torch.randperm(size, generator=noise), torch.arange(size, width)])
+        columns = torch.cat([torch.arange(4), 4 + order])
+        changed[row] = changed[row][order]
+        changed[row, :, 4 : 4 + width] = changed[row][:, columns[4:]]
+        changed[row, :size, 1:4] = -changed[row, :size, 1:4] @ turn + 3.0
+    other = Event(changed, observed, present)
+    old = joint.log_prob(event.take(slice(0, 4)))
+    assert (joint.log_prob(other) - old).abs().max() < 1e-5
+
+
+def test_a_string_that_writes_no_graph_is_a_molecule_without_atoms(density):
+    _, event, joint = density
+    record = joint._as_record(event.take(slice(0, 1)))[0]
+    string = record["string"]
+    letter = joint.vocabulary.texts.index("=")
+    broken = string._replace(value=torch.full_like(string.value, letter))
+    graph = joint.chain.factors[1].sample(1, record.updated({"string": broken}).only(["string"]))
+    assert not graph.value.any()
+    whole = joint.chain.factors[1].sample(1, record.only(["string"]))
+    assert torch.equal(whole.value, record["graph"].value)
+
+
+def test_a_graph_alone_has_the_log_p_of_its_string(density):
+    codec, event, joint = density
+    alone = codec.space.check(codec.evidence({"molecule": "CO"}))
+    string = joint._as_record(alone)[0]["string"]
+    assert torch.allclose(joint.log_prob(alone), joint.chain.factors[0].log_prob(string))
+
+
+def test_log_p_of_some_places_is_refused(density):
+    codec, event, joint = density
+    one = event.take(slice(2, 3))
+    hidden = torch.zeros_like(one.mask)
+    hidden[:, 3, 1:4] = True
+    with pytest.raises(CapabilityError, match="a part of a molecule's places"):
+        joint.log_prob(one._replace(observed=one.mask & ~hidden))
+
+
+def test_conformers_have_the_graph_that_is_asked_for(model):
+    found, _ = model.sample(3, given={"molecule": "OC"}, random_state=0)
+    assert [one.smiles for one in found] == ["CO"] * 3
+    assert all(np.isfinite(one.xyz).all() for one in found)
+    assert np.abs(found[0].xyz - found[1].xyz).max() > 0.01
+
+
+def test_known_places_stay_where_they_are(model, some):
+    whole = model.model_.rows(some[:3]).molecules[2]
+    xyz = whole.xyz.copy()
+    xyz[4:] = np.nan
+    part = dataclasses.replace(whole, xyz=xyz)
+    for found in model.impute([part], n_draws=2, random_state=0):
+        assert (found[0].xyz[:4] == whole.xyz[:4]).all()
+        assert np.isfinite(found[0].xyz).all()
+    best = model.impute([part])
+    assert np.isfinite(best[0].xyz).all()
+
+
+def test_a_strange_geometry_is_unfamiliar_and_its_atoms_are_named(model, some):
+    one = model.model_.rows(some[:3]).molecules[2]
+    xyz = one.xyz.copy()
+    xyz[0] += 40.0
+    told = model.decide([one, dataclasses.replace(one, xyz=xyz)])
+    assert told["verdict"].iloc[1] == "unfamiliar"
+    assert "C1" in told["reason"].iloc[1]
+    assert "is expected" in told["reason"].iloc[1]
+
+
+def test_an_element_that_the_fit_never_saw_is_unfamiliar(model, some):
+    other = placed("CF", 0)
+    told = model.decide([other])
+    assert told["verdict"].tolist() == ["unfamiliar"]
+    assert "an atom that the fit never saw" in told["reason"].iloc[0]
+
+
+def test_a_saved_model_answers_the_same(model, some, tmp_path):
+    model.save(tmp_path / "model")
+    again = conjoin.load(tmp_path / "model")
+    assert np.array_equal(again.score_samples(some[:4]), model.score_samples(some[:4]))
+    assert again.status == model.status
+    assert str(model.status["log_prob"].value) == "lower bound"
+
+
+def test_the_command_line_reads_and_writes_molecules(model, some, tmp_path):
+    from typer.testing import CliRunner
+
+    from conjoin.cli.verbs import app
+
+    model.save(tmp_path / "model")
+    run = CliRunner().invoke
+    out = tmp_path / "new.sdf"
+    asked = ["sample", str(tmp_path / "model"), "-n", "3", "--seed", "1", "-o", str(out)]
+    told = run(app, [*asked, "--given", "molecule=CO"])
+    assert told.exit_code == 0, told.output
+    assert [one.smiles for one in read_molecules(out)[0]] == ["CO"] * 3
+    told = run(app, [*asked, "-o", str(tmp_path / "new.csv.zip"), "--force"])
+    assert told.exit_code != 0
+    write_file(some[:48], tmp_path / "old.sdf")
+    fit = ["fit", str(tmp_path / "old.sdf"), "--family", "molecules:steps=2"]
+    told = run(app, [*fit, "-o", str(tmp_path / "other")])
+    assert told.exit_code == 0, told.output
+    told = run(app, [*fit, "--target", "y", "-o", str(tmp_path / "third")])
+    assert "--target is about tables" in str(told.exception)
+    told = run(app, ["decide", str(tmp_path / "model"), str(tmp_path / "old.sdf")])
+    assert told.exit_code == 0, told.output
+
+
+def test_the_report_shows_molecules_and_asks_nothing_of_the_network(model, some, tmp_path):
+    page = conjoin.report.write_report(model, tmp_path / "report.html", some[:30])
+    text = page.read_text()
+    assert "Molecules that the model draws" in text
+    assert 'src="http' not in text
+    assert "$3Dmol" in text or "there is none to show" in text
+
+
+def test_a_drawing_has_a_circle_for_each_atom_and_a_line_for_each_bond(some):
+    svg = drawing(some[2])
+    assert svg.count("<circle") == len(some[2])
+    assert svg.count("<line") == 5
+
+
+# ---------------------------------------------------------------------- measures
+
+
+def ethane(turn):
+    """Staggered at 60 degrees, lengths 1.54 and 1.09 Angstrom."""
+    graph = parse_smiles("CC")
+    xyz = [[0, 0, 0], [1.54, 0, 0]]
+    for end, side, start in ((0.0, -1, 0.0), (1.54, 1, turn)):
+        for place in range(3):
+            around = math.radians(start + 120 * place)
+            y, z = math.cos(around), math.sin(around)
+            xyz.append([end + side * 0.3633, 1.0277 * y, 1.0277 * z])
+    return Molecule(graph.numbers, graph.bonds, graph.charges, np.array(xyz), smiles="CC")
+
+
+def test_lengths_angles_and_torsions_of_ethane():
+    one = ethane(60)
+    inside = internal_of(one)
+    assert lengths_at(one.xyz, inside.bonds[inside.heavy]).tolist() == [1.54]
+    assert lengths_at(one.xyz, inside.bonds[~inside.heavy]) == pytest.approx(1.09, abs=1e-3)
+    assert angles_at(one.xyz, inside.angles).max() < 112
+    assert len(inside.angles) == 12
+    assert torsions_at(one.xyz, inside.torsions).tolist() == pytest.approx([60.0])
+    assert torsions_at(-one.xyz, inside.torsions).tolist() == pytest.approx([60.0])
+
+
+def test_rings_have_no_torsions_and_stability_counts_atoms():
+    assert len(internal_of(placed("C1CC1", 0)).torsions) == 0
+    one = ethane(60)
+    assert stability_of(one).stable
+    far = dataclasses.replace(one, xyz=one.xyz + np.eye(8, 3) * 3)
+    assert not stability_of(far).connected
+    assert stability_of(far).stable_atoms < 8
+
+
+def test_wilson_is_that_of_the_textbook():
+    """Of 10 hits in 20: .299 to .701 (E. Wilson (1927))."""
+    assert space_metrics.wilson(10, 20) == pytest.approx((0.5, 0.2993, 0.7007), abs=1e-4)
+
+
+def test_torsions_that_are_alike_do_not_diverge():
+    turns = np.linspace(0, 180, 400)
+    drawn = [ethane(turn) for turn in turns]
+    assert space_metrics.divergence(*[space_metrics.torsions_of(drawn)] * 2) == 0
+    same = [ethane(5.0)] * 100
+    other = [ethane(55.0)] * 100
+    found = space_metrics.divergence(*map(space_metrics.torsions_of, (same, other)))
+    assert found == pytest.approx(math.log(2))
+
+
+def test_a_gaussian_in_any_pose_is_normalised():
+    """By importance sampling of three points: its density integrates to 1 within 3 %."""
+    noise = np.random.default_rng(0)
+    model = np.array([[0.0, 0, 0], [1.5, 0, 0], [0.3, 1.2, 0]])
+    sigma = 0.1
+    basis = np.linalg.svd(np.ones((1, 3)))[2][1:]
+    spread = 0.75
+    total = []
+    for _ in range(60_000):
+        flat = noise.normal(scale=spread, size=(2, 3))
+        log_q = -((flat / spread) ** 2).sum() / 2 - 6 * math.log(spread * math.sqrt(2 * math.pi))
+        total.append(math.exp(space_metrics._log_gaussian(basis.T @ flat, model, sigma) - log_q))
+    assert np.mean(total) == pytest.approx(1.0, abs=5 * np.std(total) / math.sqrt(len(total)))
