@@ -8,6 +8,7 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.files import (
+    asked_models,
     limits_of,
     load_model,
     model_of,
@@ -596,6 +597,7 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
     """What a model was fitted on, what was chosen, what it can promise, what it cost."""
     voice = Voice(as_json=as_json)
     fitted = model_of(model)
+    asked_models.get([]).clear()  # to look at a model asks it nothing
     from conjoin.marking.spent import asked_of
     from conjoin.model.saving import model_hash
     from conjoin.questions.summary import describe, facts_of

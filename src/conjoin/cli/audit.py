@@ -102,15 +102,19 @@ def audit(
         random_state=seed,
         verbose=not quiet,
     )
+    _tell(found, Path(model).expanduser(), out, card, voice)
+
+
+def _tell(found: Any, folder: Path, out: str | None, card: bool, voice: Voice) -> None:
+    """What was found: on the screen, on a page, in the model's card."""
     voice.tell(*found.words())
-    name = Path(model).expanduser().resolve().name
     if out is not None:
         from conjoin.report.audit import write_audit
 
-        write_audit(found, name, out)
+        write_audit(found, folder.resolve().name, out)
         voice.path(f"The audit lies in {out}.")
     if card:
-        _write_card(Path(model).expanduser(), found.words(), voice)
+        _write_card(folder, found.words(), voice)
     voice.json(found.to_json())
 
 

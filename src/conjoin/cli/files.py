@@ -22,6 +22,7 @@ __all__ = [
     "limits_of",
     "load_model",
     "model_of",
+    "note_asked",
     "read",
     "refuse_for_tables",
     "rows_of",
@@ -152,7 +153,7 @@ def load_model(path: str, device: str = "auto") -> Any:
     from conjoin.estimators import load
 
     found = load(path, device=device)
-    asked_models.get().append(path)
+    note_asked(path)
     _refuse_several(found.model_, path)
     return found
 
@@ -163,8 +164,16 @@ def model_of(path: str, device: str = "auto") -> Any:
     from conjoin.model.saving import load_model as load
 
     found = load(path, device=device)
+    note_asked(path)
     _refuse_several(found, path)
     return found
+
+
+def note_asked(path: str) -> None:
+    """That the command asks the model in a folder, to which its energy is noted down."""
+    models = asked_models.get(None)
+    if models is not None:  # a verb that is called as a function has no command around it
+        models.append(path)
 
 
 def say_unfinished(model: Any, voice: Voice) -> None:

@@ -28,7 +28,8 @@ def marked(
         yield
         return
     if out == "-":
-        voice.note("Standard output carries no mark that a model made this; a file does (-o FILE).")
+        if wanted:
+            voice.note("Standard output carries no mark that a model made this; -o FILE does.")
         yield
         return
     from conjoin.marking.marks import Marks

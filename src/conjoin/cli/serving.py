@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import asked_models, say_unfinished
+from conjoin.cli.files import note_asked, say_unfinished
 from conjoin.cli.voice import Voice, visible
 
 __all__ = ["chat", "serve"]
@@ -125,7 +125,7 @@ def serve(
         prompts=prompts,
         template=chat_template,
     )
-    asked_models.get().append(model)
+    note_asked(model)
     limits = Limits(waiting=max_waiting, rows=max_rows)
     called = name or Path(model).expanduser().resolve().name
     app = create_app(
@@ -209,7 +209,7 @@ def chat(
         prompts=prompts,
         template=chat_template,
     )
-    asked_models.get().append(model)
+    note_asked(model)
     its = model_of(estimator)
     if not continues_texts(its):
         raise ValueError(f"{model} is no model of texts, so there is nothing to talk to.")

@@ -96,7 +96,9 @@ def key_of_user(make: bool = True) -> Key | None:
 
 def write_private(path: Path, data: bytes) -> None:
     """A file that this user alone can read."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "wb") as file:
+    plain = getattr(os, "O_BINARY", 0)  # Windows would write other ends of lines
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | plain
+    with open(os.open(path, flags, PRIVATE), "wb") as file:
         file.write(data)
 
 

@@ -120,12 +120,12 @@ def read_manifest(path: Path) -> Manifest | None:
             f"{path} holds, or may hold, a C2PA manifest, which {INSTALL} reads."
         ) from None
     data = path.read_bytes()
+    form = path.suffix.lstrip(".").lower()
     if data.startswith(PNG):
         list(_chunks(data))
+        form = "image/png"
     try:
-        with contextlib.closing(
-            c2pa.Reader(path.suffix.lstrip(".").lower(), io.BytesIO(data), context=_context())
-        ) as reader:
+        with contextlib.closing(c2pa.Reader(form, io.BytesIO(data), context=_context())) as reader:
             state = reader.get_validation_state()
             results = reader.get_validation_results() or {}
             found = json.loads(reader.json())

@@ -102,7 +102,7 @@ def _inside(place: Path) -> Verification | None:
             return None
         found = read_manifest(place)
     except ValueError as error:
-        return Verification(CHANGED, f"{place.name}: changed since it was signed: {error}.")
+        return Verification(CHANGED, f"{place.name}: changed, or broken: {error}.")
     if found is None:
         return None
     facts, name, number = found

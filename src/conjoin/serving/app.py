@@ -28,6 +28,13 @@ from conjoin.serving.text_api import TextApi, text_routes
 __all__ = ["create_app"]
 
 PAGE = Path(__file__).with_name("page.html.j2")
+ASK = Path(__file__).with_name("ask.html")  # the same for every model; what it asks it is told
+SCRIPT = Path(__file__).with_name("ask.js")
+# this server alone is asked, and no script but its own runs
+POLICY = (
+    "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 PICTURE = "picture"  # the type of a column whose cells name files
 
 
@@ -95,6 +102,7 @@ def create_app(
     async def figures() -> PlainTextResponse:
         return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
 
+    _add_ask_page(app)
     page = _page(app)
 
     @app.get("/docs", include_in_schema=False)
@@ -114,6 +122,20 @@ def _served(estimator: Any) -> Model:
             "Python or by the other commands."
         )
     return model
+
+
+def _add_ask_page(app: FastAPI) -> None:
+    """The page at "/", by which a person asks."""
+    page = ASK.read_text(encoding="utf-8")
+    script = SCRIPT.read_text(encoding="utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def ask() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/ask.js", include_in_schema=False)
+    async def asking() -> PlainTextResponse:
+        return PlainTextResponse(script, media_type="text/javascript")
 
 
 def _closing(gate: Gate) -> Any:

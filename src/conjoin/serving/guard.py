@@ -16,7 +16,7 @@ from conjoin.serving.refusals import LOG, refused
 
 __all__ = ["Guard"]
 
-OPEN = ("/health",)  # without a key
+OPEN = ("/health", "/", "/ask.js")  # without a key: the page holds nothing of the model
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

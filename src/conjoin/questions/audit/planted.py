@@ -74,7 +74,8 @@ def planted(estimator: Any, canaries: pd.DataFrame, X: Any, rng: np.random.Gener
     asked = frame if columns else [str(cell) for cell in frame.iloc[:, 0]]
     score = np.asarray(estimator.score_samples(asked), dtype=float)
     if own:
-        known, others = score[there], score[~there]
+        known = score[there]
+        others = score[~there]
     else:
         known = score
         like = strange_rows(X, None, REFERENCES, rng)[0]
