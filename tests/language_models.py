@@ -193,7 +193,9 @@ def tensors_of(held, kind="F32", embedding="F32"):
             own = own.replace(one, other)
         stored = "F32" if value.ndim == 1 else embedding if "embd" in own else kind
         data = gguf.quants.quantize(value.numpy(), gguf.GGMLQuantizationType[stored])
-        out.append((own, tuple(value.shape), KINDS[stored][0], np.ascontiguousarray(data).tobytes()))
+        out.append(
+            (own, tuple(value.shape), KINDS[stored][0], np.ascontiguousarray(data).tobytes())
+        )
     return out
 
 

@@ -17,8 +17,8 @@ PARAGRAPHS = (
     "doubled in size, fold it gently, and put it into a hot oven. After forty minutes the crust "
     "should be brown, and the loaf should sound hollow when you knock on the bottom.",
     "A triangle with sides of three, four and five metres has a right angle between the two "
-    "shorter sides, because nine and sixteen add up to twenty-five. Builders have used a rope with twelve "
-    "knots for thousands of years to check that a corner is square.",
+    "shorter sides, because nine and sixteen add up to twenty-five. Builders have used a rope with "
+    "twelve knots for thousands of years to check that a corner is square.",
     "Bees do not see red, but they see ultraviolet light, in which many flowers have patterns that "
     "lead to the nectar. A forager who has found a good meadow returns to the hive and dances; the "
     "direction of the dance tells the others where to fly, and its length how far.",
@@ -29,8 +29,8 @@ PARAGRAPHS = (
     "fever, did not smoke, and took medicine for high blood pressure. The doctor listened to her "
     "lungs, asked when the cough had begun, and changed the medicine before he ordered any test.",
     "If a list is sorted, you can find an entry by looking at the middle first. When the middle is "
-    "too large, the entry must be in the first half; when it is too small, in the second. Each step "
-    "halves what is left, so a million entries need only about twenty comparisons.",
+    "too large, the entry must be in the first half; when it is too small, in the second. Each "
+    "step halves what is left, so a million entries need only about twenty comparisons.",
     "My grandmother kept her letters in a tin under the bed. We read them after the funeral, on a "
     "rainy afternoon, and learned that she had once wanted to become a pilot. Nobody in the family "
     "had known, and my mother said that it explained a great deal.",

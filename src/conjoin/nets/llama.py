@@ -5,9 +5,10 @@ r"""A causal transformer of the Llama layout, without any package but torch.
     h_{l+1} = h_{l+1/2} + W_d (silu(W_g n) * W_u n)       n = norm(h_{l+1/2})
     logits = U norm(h_L)
 
-H. Touvron et al. (2023), LLaMA: Open and efficient foundation language models, section 2.2: norms by
-the root of the mean square, gated linear units, and turned queries and keys (J. Su et al. (2021),
-RoFormer, equation 34). Several queries share a key (J. Ainslie et al. (2023), GQA). U may be E.
+H. Touvron et al. (2023), LLaMA: Open and efficient foundation language models, section 2.2: norms
+by the root of the mean square, gated linear units, and turned queries and keys (J. Su et al.
+(2021), RoFormer, equation 34). Several queries share a key (J. Ainslie et al. (2023), GQA).
+U may be E.
 
 Pairs of neighbours are turned, as in GGUF files; folders of transformers have the two halves of a
 head beside each other instead (``to_neighbours``).

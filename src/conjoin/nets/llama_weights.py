@@ -416,7 +416,8 @@ def _stretched(plain: Tensor, told: dict[str, Any]) -> Tensor:
     numbers = [float(each) for each in found if isinstance(each, int | float) and 0 < each < 1e30]
     if len(numbers) < len(STRETCH) or numbers[2] <= numbers[1]:
         raise ValueError(
-            "config.json: " + ", ".join(f"{n}={v!r:.40}" for n, v in zip(STRETCH, found, strict=True))
+            "config.json: "
+            + ", ".join(f"{n}={v!r:.40}" for n, v in zip(STRETCH, found, strict=True))
             + " are no settings of turns that are stretched."
         )
     factor, slow, fast, before = numbers

@@ -59,9 +59,7 @@ def opened(
     sizes = {name: value for name, value in asked.items() if value is not None}
     if is_own:
         if sizes:
-            raise ValueError(
-                f"{next(iter(sizes))} is of pretrained models; this one has its own."
-            )
+            raise ValueError(f"{next(iter(sizes))} is of pretrained models; this one has its own.")
         estimator: Any = load(path, device=device)
         if familiar is not None:
             estimator.calibrate(familiar)

@@ -229,9 +229,7 @@ class GGUF:
         end = 0
         for name, stored in sorted(tensors.items(), key=lambda item: item[1].offset):
             if stored.offset < end:
-                raise self._damaged(
-                    f"the tensor {name[:SHOWN_CHARACTERS]!r} lies upon another one"
-                )
+                raise self._damaged(f"the tensor {name[:SHOWN_CHARACTERS]!r} lies upon another one")
             end = stored.offset + stored.size
 
     # ------------------------------------------------------------------ tensors

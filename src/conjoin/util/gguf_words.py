@@ -52,7 +52,7 @@ CUTS: dict[str, list[dict[str, Any]]] = {
 
 
 def tokenizer_in_file(file: GGUF) -> str:
-    """tokenizer.json of the file's tokenizer; ValueError where it is of another kind, or damaged."""
+    """tokenizer.json of the file's tokenizer; ValueError for another kind, or a damaged one."""
     model = file.facts.get("tokenizer.ggml.model")
     if model != MERGED_BYTES:
         raise ValueError(
@@ -68,7 +68,9 @@ def tokenizer_in_file(file: GGUF) -> str:
     tokens = _texts(file, "tokenizer.ggml.tokens")
     vocabulary = {token: code for code, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise ValueError(f"{file.path} is damaged (a token stands twice in its list): get it again.")
+        raise ValueError(
+            f"{file.path} is damaged (a token stands twice in its list): get it again."
+        )
     merges = [merge.partition(" ")[::2] for merge in _texts(file, "tokenizer.ggml.merges")]
     wrong = next((pair for pair in merges if not _is_merge(pair, vocabulary)), None)
     if wrong is not None:

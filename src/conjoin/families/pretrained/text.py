@@ -31,11 +31,9 @@ from torch import Tensor, nn
 
 from conjoin.core import (
     Block,
-    Capabilities,
     Config,
     Event,
     Recipe,
-    Record,
 )
 from conjoin.core.shapes import Float, Int
 from conjoin.families.pretrained.causal import KEPT_AXES, CausalStrings, StringState
