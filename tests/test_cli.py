@@ -76,6 +76,11 @@ OPTIONS = {
         "--max-tokens", "--precision", "--prompts", "--quiet", "--seed", "--system",
         "--temperature", "--top-p", "-q",
     ],
+    "calibrate": [
+        *TELL, "--capacity", "--chat-template", "--device", "--draws", "--force", "--max-tokens",
+        "--out", "-o",
+    ],
+    "answer": [*TELL, *OUT, "--device", "--false-alarm", "--max-risk"],
     "families": ["--json"],
     "test-family": ["--json", "--only"],
 }  # fmt: skip

@@ -305,7 +305,7 @@ def told(chunks):
 
 
 def templated(model):
-    from conjoin.serving.templates import template_from
+    from conjoin.codecs.templates import template_from
 
     return TextModel(model.model_, template_from(model.model_.joint.structure["template"]))
 

@@ -28,7 +28,7 @@ from conjoin.serving.continuation import Continuation, Wish
 from conjoin.serving.opening import opened
 from conjoin.serving.pieces import Writer, pieces_of
 from conjoin.serving.talk import TextModel
-from conjoin.serving.templates import Template, template_in
+from conjoin.codecs.templates import Template, template_in
 from conjoin.serving.text_api import _by_text
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")

@@ -226,7 +226,7 @@ class Calibration:
         familiar = (self.held_out_p_values > false_alarm) & (self.label >= 0)
         self._check_error(max_error, int((self.label >= 0).sum()), "labelled calibration rows")
         wrong = self.guess[familiar] != self.label[familiar]
-        return self._least(self.confidence[familiar], wrong, max_error)
+        return self.least_confidence(self.confidence[familiar], wrong, max_error)
 
     def class_threshold(self, code: int, name: Any, max_error: float, false_alarm: float) -> float:
         """Least confidence to accept another answer than class ``code``, so that at most
@@ -256,7 +256,9 @@ class Calibration:
             )
 
     @staticmethod
-    def _least(confidence: np.ndarray, wrong: np.ndarray, max_error: float) -> float:
+    def least_confidence(confidence: np.ndarray, wrong: np.ndarray, max_error: float) -> float:
+        """Least confidence of held-out answers from which on at most ``max_error`` of them are
+        wrong, by the bound; inf where none will do."""
         order = np.argsort(-confidence, kind="stable")
         ranked = confidence[order]
         bound = clopper_pearson(

@@ -153,8 +153,15 @@ def chat(
         int, typer.Option("--max-tokens", help="Of an answer, at most.", min=1)
     ] = 256,
     temperature: Annotated[
-        float, typer.Option("--temperature", help="0: the most probable tokens.", min=0, max=2)
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--temperature",
+            help="0: the most probable tokens; by default 1, and 0 where the answer was judged.",
+            min=0,
+            max=2,
+            show_default=False,
+        ),
+    ] = None,
     top_p: opt.TopP = 1.0,
     false_alarm: opt.FalseAlarm = 0.05,
     abstain: Annotated[
@@ -170,8 +177,9 @@ def chat(
     quiet: opt.Quiet = False,
 ) -> None:
     """Talk to a model of texts; under each answer stands what it is worth."""
+    from conjoin.questions.answers.prompts import continues_texts
     from conjoin.serving.opening import model_of, opened
-    from conjoin.serving.talk import TextModel, continues_texts
+    from conjoin.serving.talk import TextModel
 
     voice = Voice(quiet)
     estimator, template = opened(
@@ -236,7 +244,9 @@ class _Talk:
             self.begin()
         turns = [*self.turns, {"role": "user", "content": text}]
         self.model.refuse_long(text, "what you say")
-        verdict = self.model.verdict(text, self.false_alarm)
+        verdict = self.model.verdict_of_turns(turns, self.false_alarm)
+        if settings["temperature"] is None:
+            settings = {**settings, "temperature": 0.0 if verdict.of_answer else 1.0}
         if verdict.refused and self.abstain:
             voice.tell(verdict.refusal, f"[{_worth(verdict, [])}]", "")
             return

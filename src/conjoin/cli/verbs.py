@@ -12,7 +12,18 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, design, draw, learn, quality, serving, shift
+from conjoin.cli import (
+    answering,
+    ask,
+    catalogue,
+    compare,
+    design,
+    draw,
+    learn,
+    quality,
+    serving,
+    shift,
+)
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
 
@@ -103,6 +114,19 @@ VERBS: dict[str, Verb] = {
         ("serve my-model --port 8000", "serve texts-model --prompts familiar.txt"),
     ),
     "chat": Verb(serving.chat, SERVE, ("chat texts-model --temperature 0",)),
+    "calibrate": Verb(
+        answering.calibrate,
+        SERVE,
+        ("calibrate texts-model questions.csv -o calibrated-model",),
+    ),
+    "answer": Verb(
+        answering.answer,
+        SERVE,
+        (
+            "answer calibrated-model 'Where was Ada born?'",
+            "answer calibrated-model questions.csv --max-risk .05 -o answers.csv",
+        ),
+    ),
     "families": Verb(catalogue.families, COMPARE, ("families",)),
     "test-family": Verb(catalogue.conformance, COMPARE, ("test-family mine.py:MyFlow",)),
 }

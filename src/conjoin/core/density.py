@@ -283,6 +283,16 @@ class Density(nn.Module, abc.ABC):
     def _features(self, event: Any) -> Tensor:
         raise NotImplementedError
 
+    def _features_at(self, event: Any, places: Tensor) -> Tensor:
+        """Features of each beginning by itself; a network that sees all places at once has a
+        faster way, and may say more of the last token."""
+        before = torch.arange(event.value.shape[1])
+        parts = []
+        for place in places.unbind(1):
+            known = before < place[:, None]
+            parts.append(self._features(Event(event.value, known, known)))
+        return torch.stack(parts, 1)
+
     def _fit_typicality(self, event: Any) -> None:
         """What typical rows look like, for ``_typicality``: asked once, after the fit, with rows of
         it."""
@@ -591,6 +601,15 @@ class Density(nn.Module, abc.ABC):
         """(B, F) what the density has learned to see in each row."""
         self._require(self.capabilities.features, "features", "features")
         return self._features(self._checked(event))
+
+    @final
+    @on_device
+    def features_at(self, event: Any, places: Tensor) -> Tensor:
+        """(B, P, F) what the density sees in the beginnings of strings, which end behind as many
+        tokens as ``places`` (B, P) says."""
+        able = self.capabilities.features and self.capabilities.step and not self.flat
+        self._require(able, "features of beginnings", "features and step")
+        return self._features_at(self._checked(event), places)
 
     @final
     @on_device

@@ -1,10 +1,11 @@
-"""Tables, images and texts with a name: shipped, at hand, or fetched and checked; points and scenes
-drawn from a seed."""
+"""Tables, images and texts with a name: shipped, at hand, or fetched and checked; points, scenes
+and an invented world of texts drawn from a seed."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conjoin.datasets.biographies import Bios, bios
     from conjoin.datasets.concepts import concept_of
     from conjoin.datasets.images import load_images
     from conjoin.datasets.molecules import load_molecules
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TOYS",
+    "Bios",
     "Dataset",
+    "bios",
     "concept_of",
     "draw_scenes",
     "judge_scene",
@@ -31,6 +34,8 @@ __all__ = [
 
 # of others "tables"
 _HOMES = {
+    "Bios": "biographies",
+    "bios": "biographies",
     "concept_of": "concepts",
     "draw_scenes": "scenes",
     "judge_scene": "scenes",

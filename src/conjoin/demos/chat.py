@@ -75,8 +75,9 @@ def answered(texts: Any, question: str, seed: int = 0) -> dict[str, Any]:
     """
     from conjoin.serving.continuation import Wish
 
-    verdict = texts.verdict(question, FALSE_ALARM)
-    codes = texts.codes_of_turns([{"role": "user", "content": question}])
+    turns = [{"role": "user", "content": question}]
+    verdict = texts.verdict_of_turns(turns, FALSE_ALARM)
+    codes = texts.codes_of_turns(turns)
     writing = texts.continuation(codes, Wish(1, MAX_TOKENS, temperature=0.0, seed=seed))
     chunks = writing.begin()
     start = time.process_time()

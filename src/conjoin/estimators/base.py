@@ -51,6 +51,9 @@ from conjoin.model.saving import save_model
 from conjoin.model.several import SeveralTargets
 from conjoin.model.targets import TARGETS, Meant, Target, task_for
 from conjoin.questions.all_ways import log_prob_of_all_ways
+from conjoin.questions.answers.asking import calibrated, settings_of
+from conjoin.questions.answers.meaning import Entails
+from conjoin.questions.answers.prompts import continues_texts
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
@@ -798,20 +801,50 @@ class _JointEstimator(BaseEstimator):
             seed=seed_of(random_state),
         )
 
-    def calibrate(self, X: Any, y: Any = None) -> Self:
+    def calibrate(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        draws: int = 8,
+        max_tokens: int = 32,
+        template: str | None = None,
+        entails: Entails | None = None,
+    ) -> Self:
         """Replace the calibration rows by rows that the model was not fitted to.
+
+        A model of texts takes questions and their answers too: then ``answer`` says which of its
+        own answers can be trusted. Half of the questions teach the score of an answer, the other
+        half bounds its risk.
 
         Parameters
         ----------
         X : DataFrame or array_like, shape (n, d)
-            Rows, or images of shape (n, H, W) or (n, H, W, C).
+            Rows, or images of shape (n, H, W) or (n, H, W, C). Of a model of texts also questions,
+            with their answers as ``y``.
         y : array_like, shape (n,), or DataFrame, optional
-            Their labels. Without them, nothing bounds the errors.
+            Their labels. Without them, nothing bounds the errors. To a question its right answer,
+            a list of several that are right, or None where none is.
+        draws : int, default 8
+            Answers that are drawn to each question, beside the most probable one.
+        max_tokens : int, default 32
+            Of an answer.
+        template : str, optional
+            How a question reads as a prompt, as a chat template in jinja2; by default that of the
+            pretrained model, else the question as it is.
+        entails : callable, optional
+            ``entails(question, one, other)``: whether one answer says what the other says, asked
+            where they differ in normal form. ``answer`` then needs it too.
 
         Returns
         -------
         Self
             This estimator, with other alarms.
+
+        Raises
+        ------
+        ValueError
+            For too few questions, or questions to a model that is none of texts.
         """
         several = self._several()
         if several is not None:
@@ -819,6 +852,10 @@ class _JointEstimator(BaseEstimator):
             calibrate_several(several, x, self._several_labels(y, len(x)))
             return self
         model = self._model()
+        if y is not None and continues_texts(model):
+            settings = settings_of(model, draws, max_tokens, template, entails)
+            model.answers = calibrated(model, list(X), list(y), settings, entails)
+            return self
         rows = model.rows(X)
         if y is None or self._target_class is None:
             model.calibration = calibrate(model, rows, None, None)

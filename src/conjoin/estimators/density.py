@@ -2,11 +2,14 @@
 
 from typing import Any, Self
 
+import pandas as pd
 from sklearn.base import DensityMixin
 
 from conjoin.core.sampling import Sampling
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
+from conjoin.questions.answers.asking import answer
+from conjoin.questions.answers.meaning import Entails
 from conjoin.questions.sample import generate
 
 __all__ = ["JointDensity"]
@@ -127,6 +130,60 @@ class JointDensity(DensityMixin, _JointEstimator):
         how = Sampling(temperature, top_k, top_p)
         X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how, even)
         return self._given_back(X), None
+
+    def answer(
+        self,
+        questions: Any,
+        *,
+        max_risk: float = 0.1,
+        false_alarm: float = 0.05,
+        entails: Entails | None = None,
+    ) -> pd.DataFrame:
+        """Answer questions, each with a verdict: accept, ambiguous or unfamiliar.
+
+        Of the accepted answers at most ``max_risk`` are wrong, for questions like those of
+        ``calibrate(questions, answers)``: the bound on the held-out half of them fails in one of
+        twenty sets at most.
+
+        Parameters
+        ----------
+        questions : list of str
+            What is asked, each by itself.
+        max_risk : float, default 0.1
+            Share of the accepted answers that may be wrong.
+        false_alarm : float, default 0.05
+            Share of the questions that the model answers rightly, which may be called unfamiliar.
+        entails : callable, optional
+            As it was given to ``calibrate``.
+
+        Returns
+        -------
+        DataFrame
+            For each question the ``answer`` if it is accepted, the ``verdict`` and the ``reason``;
+            ``best_guess``, the most probable answer whatever the verdict; ``confidence``, the
+            probability that it is right; ``familiarity``, the p-value of the question;
+            ``log_prob``, log p(answer | question) in nats; ``agreement``, the share of draws that
+            say the same; ``entropy`` of what the draws say; and ``alternatives``, all different
+            answers with their shares. ``attrs["confidence_needed"]`` is what an answer needs to be
+            accepted, infinite where no confidence keeps the risk.
+
+        Raises
+        ------
+        ValueError
+            If the model was not calibrated on questions, or a rate can't be promised; the message
+            names the number of questions that are needed.
+
+        Examples
+        --------
+        >>> from conjoin.datasets import bios
+        >>> world = bios(24, random_state=1)
+        >>> model = JointDensity(family="ngram", types={"text": "text"}).fit(world.texts)
+        >>> model = model.calibrate(world.questions, world.answers)
+        >>> list(model.answer(["Where?"], max_risk=0.5, false_alarm=0.2)["verdict"])
+        ['unfamiliar']
+        """
+        asked = {"max_risk": max_risk, "false_alarm": false_alarm, "entails": entails}
+        return answer(self._model(), list(questions), **asked)
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.

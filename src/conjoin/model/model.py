@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conjoin.calibration.answers import AnswerCalibration
 from conjoin.calibration.centre_means import CentreMeans, learn_centre_means
 from conjoin.calibration.conformal import Calibration
 from conjoin.calibration.familiarity import (
@@ -59,7 +60,17 @@ MAX_CHUNK_CELLS = 1 << 22  # cells of them, at most, where they are bytes
 # rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
 MIN_TYPICALITY_ROWS = 1000
 MAX_TYPICALITY_CELLS = 1 << 25
-PARTS = ("codec", "joint", "target", "calibration", "state", "card", "readings", "centre_means")
+PARTS = (
+    "codec",
+    "joint",
+    "target",
+    "calibration",
+    "state",
+    "card",
+    "readings",
+    "centre_means",
+    "answers",
+)
 BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
 BANK_ROWS_IF_SLOW = (
     40  # of them where each answer about an incomplete row takes many calls of a network
@@ -88,6 +99,8 @@ class Model:
     readings: Readings | None = None
     # of columns in which means about centres help to fill in missing cells; None: of no column
     centre_means: CentreMeans | None = None
+    # of a model of texts: how far its answers to questions can be trusted; None: not known
+    answers: AnswerCalibration | None = None
 
     # ------------------------------------------------------------------ parts
 

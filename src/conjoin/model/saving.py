@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
+from conjoin.calibration.answers import AnswerCalibration
 from conjoin.calibration.centre_means import CentreMeans
 from conjoin.calibration.conformal import Calibration, MissingnessPatterns
 from conjoin.calibration.readings import Readings
@@ -46,10 +47,11 @@ FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
 FORMAT_OF_RECORDS = 3
 READINGS = "familiarity."  # what the names of their tensors begin with
 CENTRE_MEANS = "centre_means."
+ANSWERS = "answers."
 FILES = ("config.json", "weights.safetensors", "README.md")
 MAX_CONFIG_BYTES = 1 << 29  # of a config, whose largest part is the levels of columns
 # parts of a config that answers are computed from: all of their numbers are finite
-COMPUTED = ("codec", "target", "targets", "joint")
+COMPUTED = ("codec", "target", "targets", "joint", "answers")
 
 
 class _NotRegistered(ValueError):
@@ -117,6 +119,9 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
     if model.centre_means is not None:
         stored = model.centre_means.to_tensors()
         tensors |= {f"{CENTRE_MEANS}{key}": value for key, value in stored.items()}
+    if model.answers is not None:
+        stored = model.answers.to_tensors()
+        tensors |= {f"{ANSWERS}{key}": value for key, value in stored.items()}
     plain = not (model.state.blocks or model.readings or model.centre_means)
     config = {
         "format": FORMAT if plain else FORMAT_OF_RECORDS,
@@ -127,6 +132,8 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
         "facts": model.facts,
         "calibrated": model.calibration is not None,
     }
+    if model.answers is not None:
+        config["answers"] = model.answers.to_json()
     return _sealed(config, tensors)
 
 
@@ -223,6 +230,8 @@ def model_hash(model: Model) -> str:
     config, weights = _parts(model)
     answers = {key: config[key] for key in ("format", "codec", "target", "joint", "calibrated")}
     answers["state"] = _plain(model.state.to_json())
+    if "answers" in config:
+        answers["answers"] = config["answers"]
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode() + weights).hexdigest()
 
 
@@ -282,7 +291,10 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
     readings = Readings.from_tensors(variables, stored) if stored else None
     stored = _beginning_with(CENTRE_MEANS, tensors)
     means = CentreMeans.from_tensors(variables, stored) if stored else None
-    return Model(codec, joint, target, calibration, state, card, readings, means)
+    told = config.get("answers")
+    stored = _beginning_with(ANSWERS, tensors)
+    answers = None if told is None else AnswerCalibration.restored(told, stored)
+    return Model(codec, joint, target, calibration, state, card, readings, means, answers)
 
 
 def _beginning_with(start: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

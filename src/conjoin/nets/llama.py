@@ -151,9 +151,13 @@ class Llama(nn.Module):
         self._turns = torch.zeros(0, 0)
 
     def hidden(
-        self, tokens: Int[Tensor, "B T"], memory: Memory | None = None
+        self,
+        tokens: Int[Tensor, "B T"],
+        memory: Memory | None = None,
+        middle: list[Tensor] | None = None,
     ) -> Float[Tensor, "B T W"]:
-        """The last layer, normed; keys and values are added to a memory that has room."""
+        """The last layer, normed; keys and values are added to a memory that has room, and a layer
+        in the middle to a list."""
         past = 0 if memory is None else memory.filled
         if memory is None:
             memory = Memory.empty(self.shape, len(tokens), self.dtype)
@@ -162,6 +166,8 @@ class Llama(nn.Module):
         h = self.embed.rows(tokens).to(self.dtype)
         for place, layer in enumerate(self.layers):
             h = layer(h, memory.held[place], past, turns, self.apart)
+            if middle is not None and place == (len(self.layers) - 1) // 2:
+                middle.append(h)
         memory.filled = past + tokens.shape[1]
         return F.rms_norm(h, (self.shape.width,), self.norm, self.shape.epsilon)
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from conjoin.codecs.templates import Template, template_from, template_in
 from conjoin.estimators import from_pretrained, load
 from conjoin.model.model import Model
-from conjoin.serving.templates import Template, template_from, template_in
 from conjoin.util.gguf import is_gguf
 from conjoin.util.pretrained import config_of
 
@@ -67,6 +67,9 @@ def opened(
         estimator = from_pretrained(path, familiar, device=device, **sizes)
     if template is not None:
         return estimator, Template(Path(template).read_text(encoding="utf-8"))
+    known = vars(estimator.model_).get("answers")
+    if known is not None:  # the template of its questions
+        return estimator, known.settings.conversation
     return estimator, _template_of(estimator, path)
 
 

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from conjoin.calibration.answers import USUAL_FALSE_ALARM
+from conjoin.codecs.templates import Template, codes_of_turns, refuse_disorder
 from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.core import Density, Encoded, Event, stream
 from conjoin.model.model import Model
+from conjoin.questions.answers.asking import ACCEPT, AMBIGUOUS, UNFAMILIAR, answer
 from conjoin.questions.explain import reasons
 from conjoin.serving.continuation import Continuation, Wish
 from conjoin.serving.prefixes import Prefixes
-from conjoin.serving.templates import Template, refuse_disorder
 
-__all__ = ["TextModel", "Verdict", "continues_texts"]
+__all__ = ["TextModel", "Verdict"]
 
-ACCEPT = "accept"
-UNFAMILIAR = "unfamiliar"
 NOT_CALIBRATED = "the model has no calibration rows: call calibrate(prompts)"
 SHOWN_CHARACTERS = 40  # of a text in a message
 DRAWS = 64  # texts of the model, whose beginnings are usual ones
@@ -35,32 +35,46 @@ MIN_BEGINNINGS = 20  # fewer can't tell what is usual
 
 @dataclass(frozen=True)
 class Verdict:
-    """``verdict``: "accept" or "unfamiliar", None where the model is not calibrated;
-    ``familiarity``: the conformal p-value of the text."""
+    """``verdict``: "accept", "ambiguous" or "unfamiliar", None where the model is not calibrated;
+    ``familiarity``: the conformal p-value of the text. Of a model that was calibrated on questions
+    the verdict is about the most probable answer, ``best``: ``confidence``, the probability that it
+    is right, and ``alternatives``, all answers that were drawn with their shares."""
 
     verdict: str | None
     familiarity: float | None
     reason: str
+    confidence: float | None = None
+    best: str | None = None
+    alternatives: tuple[tuple[str, float], ...] = ()
 
     @property
     def refused(self) -> bool:
-        return self.verdict == UNFAMILIAR
+        return self.verdict in (UNFAMILIAR, AMBIGUOUS)
+
+    @property
+    def of_answer(self) -> bool:
+        """Whether it is about an answer, not about what was asked alone."""
+        return self.confidence is not None
 
     @property
     def refusal(self) -> str:
         """A sentence for whoever has asked."""
+        if self.of_answer:
+            return f"I do not answer, as I may well be wrong: {self.reason}."
         why = f": {self.reason}" if self.reason else ""
         return f"I have not learned from texts like this one, so I do not answer{why}."
 
-
-def continues_texts(model: Model) -> bool:
-    """Whether the model has learned p(text) alone, token by token."""
-    return (
-        model.target is None
-        and model.codec.wording is not None
-        and not model.codec.columnwise
-        and model.joint.capabilities.step
-    )
+    def about(self) -> dict[str, Any]:
+        """What clients are told of it."""
+        told = {
+            "verdict": self.verdict,
+            "familiarity": self.familiarity,
+            "reason": self.reason,
+        }
+        if not self.of_answer:
+            return told
+        drawn = [{"text": text, "share": share} for text, share in self.alternatives]
+        return {**told, "confidence": self.confidence, "alternatives": drawn}
 
 
 @dataclass
@@ -113,6 +127,11 @@ class TextModel:
         return max(map(len, self.tokens.names), default=1)
 
     @cached_property
+    def _marks(self) -> dict[str, int]:
+        """The tokens that stand for no text, with their codes."""
+        return special_tokens(self.tokens)
+
+    @cached_property
     def _structure(self) -> Mapping[str, Any]:
         """Of a pretrained network, with the token that begins a text and those that end one."""
         return getattr(self.density, "structure", {})
@@ -158,10 +177,9 @@ class TextModel:
         self.refuse_long("".join(turn["content"] for turn in messages), "messages")
         for place, turn in enumerate(messages):
             self.codes_of_text(turn["content"], f"messages.{place}.content")
-        marks = special_tokens(self.tokens)
-        codes: list[int] = []
-        for part, is_mark in self.template.text(messages, list(marks)):
-            codes += [marks[part]] if is_mark else self.codes_of_text(part, "messages")
+        codes = codes_of_turns(
+            self.template, messages, self._marks, lambda part: self.codes_of_text(part, "messages")
+        )
         return self.behind_start(codes, "messages")
 
     # ------------------------------------------------------------------ answers
@@ -173,6 +191,43 @@ class TextModel:
     def prefixes(self) -> Prefixes:
         """What was read before, which the next turn begins with."""
         return Prefixes(self.density)
+
+    def verdict_of_turns(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        false_alarm: float | None,
+        max_risk: float | None = None,
+    ) -> Verdict:
+        """Of a single question to a model that was calibrated on such, the verdict on its answer;
+        else that on the last message. The rates are the usual ones where they are None."""
+        text = messages[-1]["content"]
+        if self._is_question(messages):
+            return self._verdict_of_answer(text, false_alarm, max_risk)
+        return self.verdict(text, USUAL_FALSE_ALARM if false_alarm is None else false_alarm)
+
+    def _is_question(self, messages: Sequence[Mapping[str, str]]) -> bool:
+        """Whether the conversation is one question, asked as those of the calibration were."""
+        known = self.model.answers
+        if known is None or [turn["role"] for turn in messages] != ["user"]:
+            return False
+        own = self.template
+        return (own.source, own.named) == (known.settings.template, known.settings.marks)
+
+    def _verdict_of_answer(
+        self, text: str, false_alarm: float | None, max_risk: float | None
+    ) -> Verdict:
+        known: Any = self.model.answers
+        risk = known.usual_risk if max_risk is None else max_risk
+        alarm = known.usual_false_alarm if false_alarm is None else false_alarm
+        found = answer(self.model, [text], max_risk=risk, false_alarm=alarm).iloc[0]
+        return Verdict(
+            found["verdict"],
+            float(found["familiarity"]),
+            found["reason"],
+            float(found["confidence"]),
+            found["best_guess"],
+            tuple(found["alternatives"]),
+        )
 
     def verdict(self, text: str, false_alarm: float) -> Verdict:
         """Of a text whose end is not yet known."""

@@ -94,9 +94,12 @@ class TextApi:
     def verdict(self, text: str, name: str, body: Any) -> Verdict:
         self.model.refuse_long(text, name)
         verdict = self.model.verdict(text, body.false_alarm or FALSE_ALARM)
+        self.count(verdict)
+        return verdict
+
+    def count(self, verdict: Verdict) -> None:
         if verdict.refused:
             self.metrics.refused.inc()
-        return verdict
 
     def conversation(self, body: ChatBody, wish: Wish) -> list[_Text]:
         """The text so far; the verdict is about the last message. A text that is refused is not
@@ -104,7 +107,11 @@ class TextApi:
         turns = [{"role": turn.role, "content": turn.said} for turn in body.messages]
         self.model.refuse_disorder(turns)
         last = len(turns) - 1
-        verdict = self.verdict(turns[-1]["content"], f"messages.{last}.content", body)
+        self.model.refuse_long(turns[-1]["content"], f"messages.{last}.content")
+        verdict = self.model.verdict_of_turns(turns, body.false_alarm, body.max_risk)
+        self.count(verdict)
+        if verdict.of_answer:
+            verdict, wish = _as_judged(verdict, wish, body)
         if verdict.refused and body.abstain:
             return [_Text(0, [], verdict)]
         codes = self.model.codes_of_turns(turns)
@@ -180,13 +187,8 @@ class TextApi:
     def about(verdict: Verdict, chunks: Sequence[Chunk], seed: int) -> dict[str, Any]:
         """What is known of an answer; ``log_prob``: of the answer given the text so far, nats."""
         pieces = [piece for chunk in chunks for piece in chunk.pieces]
-        return {
-            "verdict": verdict.verdict,
-            "log_prob": sum((piece.log_p for piece in pieces), 0.0) if chunks else None,
-            "familiarity": verdict.familiarity,
-            "reason": verdict.reason,
-            "seed": seed,
-        }
+        log_p = sum((piece.log_p for piece in pieces), 0.0) if chunks else None
+        return {**verdict.about(), "log_prob": log_p, "seed": seed}
 
     @staticmethod
     def usage(texts: Sequence[_Text]) -> dict[str, int]:
@@ -338,6 +340,18 @@ class TextApi:
             "owned_by": "conjoin",
             "max_model_len": self.model.capacity,
         }
+
+
+def _as_judged(verdict: Verdict, wish: Wish, body: ChatBody) -> tuple[Verdict, Wish]:
+    """The verdict is about the most probable answer: that is written, unless the client asks for
+    draws by a temperature, of which the reason then says so."""
+    if "temperature" not in body.model_fields_set:
+        return verdict, replace(wish, temperature=0.0)
+    if wish.sampling is None:
+        return verdict, wish
+    about = f"the verdict is about the most probable answer, {verdict.best!r}"
+    reason = "; ".join(filter(None, [verdict.reason, about]))
+    return replace(verdict, reason=reason), wish
 
 
 def text_routes(api: TextApi) -> APIRouter:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from conjoin.codecs.templates import ROLES
 from conjoin.serving.limits import Limits
 from conjoin.serving.row_bodies import Body
-from conjoin.serving.templates import ROLES
 
 __all__ = ["ChatBody", "CompletionBody", "EmbeddingBody", "limited"]
 
@@ -124,7 +124,13 @@ class ChatBody(_Asked):
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS)
-    abstain: bool = Field(True, description="Whether unfamiliar texts are refused.")
+    abstain: bool = Field(
+        True,
+        description="Whether what is unfamiliar, or not accepted, is refused.",
+    )
+    max_risk: float | None = Field(
+        None, gt=0, lt=1, description="Of accepted answers, that may be wrong."
+    )
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
     metadata: dict[str, str] | None = None

@@ -295,6 +295,23 @@ def features(subject: BlockSubject) -> None:
     expect(bool(torch.isfinite(out).all()), "features are not finite")
     expect(bool((out.std(0) > 0).any()), "features are the same for every row")
     close(torch.cat(alone), out[:8], subject.rounding, "features of single rows")
+    if subject.can.step and isinstance(rows, Event):
+        _features_of_beginnings(subject, rows)
+
+
+def _features_of_beginnings(subject: BlockSubject, rows: Event) -> None:
+    """They are finite numbers of the beginning alone, whatever follows it."""
+    length = rows.known.sum(1)
+    places = torch.stack([torch.zeros_like(length), length.clamp_max(1), length], 1)
+    with torch.no_grad():
+        found = subject.density.features_at(rows, places)
+    expect(found.shape[:2] == places.shape, f"features_at has shape {tuple(found.shape)}")
+    expect(bool(torch.isfinite(found).all()), "features of beginnings are not finite")
+    known = torch.arange(rows.value.shape[1]) < places[:, 1:2]
+    cut = Event(rows.value.masked_fill(~known, 0), known, known)
+    with torch.no_grad():
+        alone = subject.density.features_at(cut, places[:, :2])
+    close(alone, found[:, :2], subject.rounding, "features of beginnings and what follows")
 
 
 def _reloaded(density: Density, empty: Density) -> Density:

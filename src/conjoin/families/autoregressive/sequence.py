@@ -558,6 +558,16 @@ class SequenceDensity(Density):
             out[rows] = (hidden * counted).sum(1) / counted.sum(1)
         return out
 
+    def _features_at(self, event: Event, places: Int[Tensor, "B P"]) -> Float[Tensor, "B P F"]:
+        """The last hidden layer at the last token of each beginning, without a context."""
+        told = self.encoder(self.context_space.check(Record(), event.rows), event.rows)
+        out = torch.zeros(*places.shape, self.config.shape[0], dtype=torch.float64)
+        some = torch.arange(self.capacity + 1) <= places.amax(1, keepdim=True)
+        for rows, count in self._parts(some):
+            hidden = self.net.features(event.value[rows, : count - 1], told[rows])
+            out[rows] = hidden[torch.arange(len(rows))[:, None], places[rows]].double()
+        return out
+
     def _fit_typicality(self, event: Event) -> None:
         rows = event.complete.nonzero()[:, 0]
         if len(rows) >= MIN_TYPICALITY_ROWS:

@@ -78,6 +78,10 @@ class CausalStrings(StringsOfNetwork, TypicalByReadings):
     def _hidden_and_logits(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
         """The last hidden layer, and the logits of what follows each."""
 
+    @abc.abstractmethod
+    def _layers(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
+        """A hidden layer in the middle, and the last one."""
+
     def _takes_several(self, state: Any) -> bool:
         """Whether the network goes on from its memory by several tokens in one call."""
         return True
@@ -153,6 +157,15 @@ class CausalStrings(StringsOfNetwork, TypicalByReadings):
             surprise[rows] = -torch.where(valid[rows, :places], cells, 0.0).sum(1)
         plain = torch.stack([surprise / (length + 1), (length + 1.0).log()], 1)
         return features, plain
+
+    def _features_at(self, event: Event, places: Int[Tensor, "B P"]) -> Float[Tensor, "B P F"]:
+        """A hidden layer in the middle and the last one, at the last token of each beginning."""
+        out = torch.zeros(*places.shape, 2 * self.width, dtype=torch.float64)
+        some = torch.arange(self.capacity + 1) <= places.amax(1, keepdim=True)
+        for rows, count in about_equally_long(some, self._most_at_once):
+            layers = torch.cat(self._layers(self._inputs(event, rows, count)), 2).double()
+            out[rows] = layers[torch.arange(len(rows))[:, None], places[rows]]
+        return out
 
     def _readings_of(self, event: Event) -> list[Tensor]:
         """The features, and the surprise of a token with the length."""

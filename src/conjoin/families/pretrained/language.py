@@ -215,6 +215,11 @@ class LanguageDensity(CausalStrings):
         hidden = self.net.hidden(tokens)
         return hidden, self.net.logits(hidden)
 
+    def _layers(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
+        middle: list[Tensor] = []
+        last = self.net.hidden(tokens, middle=middle)
+        return middle[0], last
+
     def _advanced(self, state: _State, *, every: bool) -> tuple[_State, Tensor]:
         new = state.tokens[:, state.seen :]
         cache = state.cache or Memory.empty(self.net.shape, len(new), self.net.dtype)

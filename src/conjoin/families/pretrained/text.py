@@ -215,6 +215,12 @@ class TransformersTextDensity(CausalStrings):
     def _takes_several(self, state: _State) -> bool:
         return _takes_several(state.cache)
 
+    def _layers(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
+        found = self._called(
+            tokens, use_cache=False, output_hidden_states=True, **self._last_alone
+        ).hidden_states
+        return found[len(found) // 2], found[-1]
+
 
 def _width_of(network: Any) -> int:
     """Of its last hidden layer: as the config tells it, else as wide as what a token enters by."""

@@ -6,7 +6,7 @@ Any other model has read texts, not turns: the turns stand in lines, one below t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from conjoin.util.pretrained import chat_template_of
 
-__all__ = ["LINES", "Template", "refuse_disorder", "template_from", "template_in"]
+__all__ = [
+    "LINES",
+    "Template",
+    "codes_of_turns",
+    "refuse_disorder",
+    "template_from",
+    "template_in",
+]
 
 SYSTEM = ("system", "developer")
 ROLES = (*SYSTEM, "user", "assistant")
@@ -58,7 +65,9 @@ class Template:
         self, messages: Sequence[Mapping[str, str]], marks: Sequence[str]
     ) -> list[tuple[str, bool]]:
         """The text so far in parts, each with whether it is one of the ``marks``."""
-        pattern = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or "$^")
+        pattern = re.compile(
+            "|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or "(?!)"
+        )
         guard = _unused("".join(turn["content"] for turn in messages))
         written = {mark: f"{guard}{place}{guard}" for place, mark in enumerate(marks)}
         guarded = [
@@ -75,6 +84,20 @@ class Template:
         places = re.compile(f"{guard}([0-9]+){guard}")
         parts = [places.sub(lambda found: marks[int(found[1])], part) for part in parts]
         return [(part, bool(place % 2)) for place, part in enumerate(parts)]
+
+
+def codes_of_turns(
+    template: Template,
+    messages: Sequence[Mapping[str, str]],
+    marks: Mapping[str, int],
+    read: Callable[[str], Sequence[int]],
+) -> list[int]:
+    """The text so far of a conversation; what a message says is never one of the template's
+    ``marks``, which are tokens with their codes. ``read``: the codes of a part that is none."""
+    codes: list[int] = []
+    for part, is_mark in template.text(messages, list(marks)):
+        codes += [marks[part]] if is_mark else read(part)
+    return codes
 
 
 def _unused(text: str) -> str:

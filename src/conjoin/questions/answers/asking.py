@@ -1,0 +1,335 @@
+"""Answers to questions, each with a verdict.
+
+accept       the answer's score keeps the promise on errors
+ambiguous    two answers are probable, or the one answer is not sure enough
+unfamiliar   the question is none like those that were answered rightly, or the draws give an answer
+             each time another
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conjoin.calibration.answer_score import fit_score
+from conjoin.calibration.answers import (
+    AnswerCalibration,
+    AnswerSettings,
+    QuestionReadings,
+    UsualQuestions,
+)
+from conjoin.calibration.conformal import Calibration, rows_for_false_alarm
+from conjoin.codecs.templates import Template
+from conjoin.core import stream
+from conjoin.model.model import Model
+from conjoin.questions.answers.meaning import Entails, Meaning
+from conjoin.questions.answers.prompts import Prompter, continues_texts, template_of
+from conjoin.questions.answers.readings import Said, read_answers, said_of
+from conjoin.questions.answers.writing import Writing, write
+
+__all__ = [
+    "ACCEPT",
+    "AMBIGUOUS",
+    "UNFAMILIAR",
+    "Asked",
+    "answer",
+    "ask",
+    "calibrated",
+    "learned",
+    "settings_of",
+    "verdicts",
+]
+
+ACCEPT = "accept"
+AMBIGUOUS = "ambiguous"
+UNFAMILIAR = "unfamiliar"
+MIN_QUESTIONS = 40  # to calibrate by
+MIN_RIGHT = 20  # of them, that say which questions are usual; else all of them do
+MIN_DRAWS = 2  # fewer never differ
+MOST = {"draws": 64, "max_tokens": 4_096}
+NEXT_SHARE = 0.2  # of the draws, from which on another answer is probable too
+BOTH_SHARE = 0.6  # of the draws, that the two most probable answers have
+SHOWN_CHARACTERS = 60  # of an answer in a reason
+NO_CONFIDENCE = "no confidence keeps the asked risk on the calibration questions"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions with what was answered; ``unread`` says why a question can't be read, and of those
+    that can there are ``writings``, what they ``said``, and readings, in order of ``rows``."""
+
+    questions: list[str]
+    unread: list[str]
+    rows: np.ndarray
+    writings: list[Writing]
+    said: list[Said]
+    found: QuestionReadings
+
+
+def ask(
+    model: Model, questions: Sequence[str], settings: AnswerSettings, entails: Entails | None
+) -> Asked:
+    """The most probable answer and draws, to each question."""
+    if bool(entails) != settings.entailed:
+        raise ValueError(
+            "The model was calibrated with an entailment function, so give it again as entails: "
+            "functions are not saved."
+            if settings.entailed
+            else "entails was not given to calibrate: calibrate with it, or leave it out."
+        )
+    asked = list(questions)
+    for row, question in enumerate(asked):
+        if not isinstance(question, str):
+            raise ValueError(f"Question {row} is {question!r:.60}, no text.")
+    prompts = Prompter(model, settings.conversation).prompts(asked)
+    rows = np.array([row for row, codes in enumerate(prompts.codes) if codes], dtype=np.int64)
+    writings = write(
+        model.joint,
+        model.codec.wording.tokens,
+        [prompts.codes[row] for row in rows],
+        draws=settings.draws,
+        max_tokens=settings.max_tokens,
+        seed=model.state.seed,
+    )
+    said = [
+        said_of(each, Meaning(asked[row], entails))
+        for row, each in zip(rows, writings, strict=True)
+    ]
+    found = read_answers(model.joint, writings, said, [prompts.asked[row] for row in rows])
+    return Asked(asked, prompts.unread, rows, writings, said, found)
+
+
+# ------------------------------------------------------------------------------------ calibration
+
+
+def settings_of(
+    model: Model, draws: int, max_tokens: int, template: str | None, entails: Entails | None
+) -> AnswerSettings:
+    """How questions are asked; ValueError for a model that answers none, or too few draws."""
+    if not continues_texts(model):
+        raise ValueError(
+            "Only a model of texts alone, which tells them token by token, answers questions: "
+            "fit JointDensity to texts, or take one from a folder by from_pretrained."
+        )
+    for name, value, least in (("draws", draws, MIN_DRAWS), ("max_tokens", max_tokens, 1)):
+        if not isinstance(value, int) or not least <= value <= MOST[name]:
+            raise ValueError(f"{name} must be {least} to {MOST[name]:,}, got {value!r}.")
+    own = template_of(model) if template is None else Template(template)
+    return AnswerSettings(draws, max_tokens, own.source, own.named, entails is not None)
+
+
+def calibrated(
+    model: Model,
+    questions: Sequence[str],
+    answers: Sequence[Any],
+    settings: AnswerSettings,
+    entails: Entails | None = None,
+) -> AnswerCalibration:
+    """What questions with known answers say of how far the model's answers can be trusted.
+
+    Parameters
+    ----------
+    model
+        Of texts.
+    questions
+        At least ``MIN_QUESTIONS`` that can be read.
+    answers
+        Of each question the right answer, several that are right, or None where none is.
+    settings
+        How they are asked.
+    entails
+        An entailment function.
+    """
+    if len(questions) != len(answers):
+        raise ValueError(
+            f"There are {len(questions):,} questions and {len(answers):,} answers: one for each."
+        )
+    _refuse_few(len(questions))
+    accepted = [_accepted(row, each) for row, each in enumerate(answers)]
+    asked = ask(model, questions, settings, entails)
+    _refuse_few(len(asked.rows))
+    right = np.array(
+        [
+            Meaning(asked.questions[row], entails).is_right(each.best.text, accepted[row])
+            for row, each in zip(asked.rows, asked.writings, strict=True)
+        ]
+    )
+    keys = [asked.questions[row].strip().casefold() for row in asked.rows]
+    return learned(asked.found, right, settings, keys, model.state.seed)
+
+
+def learned(
+    found: QuestionReadings,
+    right: np.ndarray,
+    settings: AnswerSettings,
+    keys: Sequence[str],
+    seed: int = 0,
+) -> AnswerCalibration:
+    """The score from half of the questions, and its promises from the other half. Questions with
+    equal ``keys`` come to the same half."""
+    rng = np.random.default_rng(int(stream(seed, "halves of questions").initial_seed() % (1 << 32)))
+    learns = _half(keys, rng)
+    teach = np.flatnonzero(learns)
+    held = np.flatnonzero(~learns)
+    of_teach = found.take(teach)
+    score = fit_score(of_teach.readings, of_teach.hidden, right[teach], rng)
+    usual = UsualQuestions.learned(found.take(_enough(teach, right, MIN_RIGHT)))
+    known = _enough(held, right, rows_for_false_alarm(0.05))
+    statistic = usual.statistic(found.take(known))
+    rest = found.take(held)
+    return AnswerCalibration(
+        settings,
+        score,
+        usual,
+        statistic,
+        score.confidence(rest.readings, rest.hidden),
+        ~right[held],
+        Calibration(statistic).p_value(usual.statistic(rest)),
+    )
+
+
+def _enough(rows: np.ndarray, right: np.ndarray, least: int) -> np.ndarray:
+    """Those that were answered rightly, or all where these are few."""
+    known = rows[right[rows]]
+    return known if len(known) >= least else rows
+
+
+def _half(keys: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """(N,) whether each question is of the first half."""
+    different = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    first = np.zeros(len(different), dtype=bool)
+    first[rng.permutation(len(different))[: len(different) // 2]] = True
+    return np.array([first[different[key]] for key in keys])
+
+
+def _refuse_few(count: int) -> None:
+    if count < MIN_QUESTIONS:
+        raise ValueError(
+            f"{MIN_QUESTIONS} questions that the model can read are needed to calibrate by, half "
+            f"of which say how to score answers; these are {count}."
+        )
+
+
+def _accepted(row: int, answer: Any) -> tuple[str, ...]:
+    """The answers that are right; none where nothing is."""
+    if answer is None or (isinstance(answer, float) and np.isnan(answer)):
+        return ()
+    several = answer if isinstance(answer, list | tuple | set | frozenset) else (answer,)
+    for each in several:
+        if not isinstance(each, str | int | float):
+            raise ValueError(
+                f"The answer to question {row} is {answer!r:.60}: give a text, a number, a list of "
+                "texts that are right, or None where no answer is."
+            )
+    return tuple(str(each) for each in several if str(each).strip())
+
+
+# ---------------------------------------------------------------------------------------- answers
+
+
+def answer(
+    model: Model,
+    questions: Sequence[str],
+    *,
+    max_risk: float = 0.1,
+    false_alarm: float = 0.05,
+    entails: Entails | None = None,
+) -> pd.DataFrame:
+    """Answers with verdicts, a row for each question: see ``JointDensity.answer``."""
+    if model.answers is None:
+        raise ValueError(
+            "Nothing is known of how far this model's answers can be trusted: call "
+            "calibrate(questions, answers) with questions whose answers are known."
+        )
+    model.answers.threshold(max_risk, false_alarm)  # refused before anything is asked
+    asked = ask(model, questions, model.answers.settings, entails)
+    return verdicts(model.answers, asked, max_risk, false_alarm)
+
+
+def verdicts(
+    known: AnswerCalibration, asked: Asked, max_risk: float, false_alarm: float
+) -> pd.DataFrame:
+    """What the answers to questions are worth."""
+    needed = known.threshold(max_risk, false_alarm)
+    familiarity = known.p_value(asked.found)
+    confidence = known.score.confidence(asked.found.readings, asked.found.hidden)
+    rows: list[dict[str, Any]] = [
+        _row(UNFAMILIAR, f"the question can't be read: {why}") for why in asked.unread
+    ]
+    for place, row in enumerate(asked.rows):
+        said = asked.said[place]
+        p = float(familiarity[place])
+        sure = float(confidence[place])
+        verdict, reason = _judged(said, sure, needed, p, false_alarm)
+        best = asked.writings[place].best
+        rows[row] = {
+            **_row(verdict, reason),
+            "answer": said.texts[0] if verdict == ACCEPT else None,
+            "best_guess": said.texts[0],
+            "confidence": sure,
+            "familiarity": p,
+            "log_prob": best.total,
+            "agreement": said.agreement,
+            "entropy": said.entropy,
+            "alternatives": list(zip(said.texts, said.shares, strict=True)),
+        }
+    table = pd.DataFrame(rows, columns=list(_row("", "")))
+    table.insert(0, "question", asked.questions)
+    table["answer"] = table["answer"].astype(object).where(table["verdict"] == ACCEPT, None)
+    table.attrs["confidence_needed"] = needed
+    return table
+
+
+def _row(verdict: str, reason: str) -> dict[str, Any]:
+    """Of a question that was not answered."""
+    return {
+        "answer": None,
+        "verdict": verdict,
+        "reason": reason,
+        "best_guess": None,
+        "confidence": 0.0,
+        "familiarity": 0.0,
+        "log_prob": float("nan"),
+        "agreement": 0.0,
+        "entropy": float("nan"),
+        "alternatives": [],
+    }
+
+
+def _judged(
+    said: Said, confidence: float, needed: float, familiarity: float, false_alarm: float
+) -> tuple[str, str]:
+    """The verdict, and why."""
+    if familiarity <= false_alarm:
+        return UNFAMILIAR, (
+            "I have never heard of anything like it: of the questions that I answer rightly, "
+            f"{familiarity:.1%} are as strange"
+        )
+    if confidence >= needed:
+        return ACCEPT, ""
+    first = f"{_shown(said.texts[0])} ({said.agreement:.0%} of the draws)"
+    short = f"sure to {_percent(confidence, needed)}"
+    short += f", {NO_CONFIDENCE}" if np.isinf(needed) else f" where {needed:.0%} is needed"
+    if said.next_share >= NEXT_SHARE and said.agreement + said.next_share >= BOTH_SHARE:
+        place = int(np.argmax(said.shares[1:])) + 1
+        second = f"{_shown(said.texts[place])} ({said.shares[place]:.0%})"
+        return AMBIGUOUS, f"two answers are probable, {first} and {second}; {short}"
+    if said.agreement < 0.5 and max(said.shares) < 0.5:
+        count = sum(share > 0 for share in said.shares)
+        return UNFAMILIAR, f"I would guess: the draws give {count} different answers; {short}"
+    if confidence < 0.5:
+        return UNFAMILIAR, f"I would say {first}, and am mostly wrong in such cases; {short}"
+    return AMBIGUOUS, f"I would say {first}, and am not sure enough; {short}"
+
+
+def _percent(confidence: float, needed: float) -> str:
+    """With as many digits as part it from what is needed."""
+    digits = next((d for d in range(4) if f"{confidence:.{d}%}" != f"{needed:.{d}%}"), 4)
+    return f"{confidence:.{digits}%}"
+
+
+def _shown(text: str) -> str:
+    short = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+    return repr(short)
