@@ -15,11 +15,11 @@ import time
 import torch
 
 from conjoin import from_pretrained
+from conjoin.codecs.templates import template_from
 from conjoin.codecs.tokens import Tokenizer, special_tokens
 from conjoin.demos.chat import shipped_model
 from conjoin.nets.packed import Linear
 from conjoin.serving.talk import TextModel
-from conjoin.codecs.templates import template_from
 
 QUESTION = "what is heavier: kilo of water or kilo of air?"
 

@@ -20,7 +20,7 @@ a head, V tokens.
 [0.0, 2.0, 1.0, 3.0]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -158,14 +158,16 @@ class Llama(nn.Module):
     ) -> Float[Tensor, "B T W"]:
         """The last layer, normed; keys and values are added to a memory that has room, and a layer
         in the middle to a list."""
-        past = 0 if memory is None else memory.filled
-        if memory is None:
-            memory = Memory.empty(self.shape, len(tokens), self.dtype)
+        kept = memory is not None
+        if memory is None:  # each layer writes over the one before
+            one = replace(self.shape, layers=1)
+            memory = Memory.empty(one, len(tokens), self.dtype)
             memory = memory.ready_for(0, tokens.shape[1], self.shape.positions + 1)
+        past = memory.filled
         turns = self._turned(past + tokens.shape[1], tokens.device)[past:]
         h = self.embed.rows(tokens).to(self.dtype)
         for place, layer in enumerate(self.layers):
-            h = layer(h, memory.held[place], past, turns, self.apart)
+            h = layer(h, memory.held[place if kept else 0], past, turns, self.apart)
             if middle is not None and place == (len(self.layers) - 1) // 2:
                 middle.append(h)
         memory.filled = past + tokens.shape[1]
