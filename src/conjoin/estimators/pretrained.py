@@ -64,10 +64,10 @@ def from_pretrained(
     folder : str or Path
         A GGUF file with a language model of the Llama layout. Or a folder, of the package
         transformers: a causal language model (config.json, tokenizer.json, weights; that of the
-        Llama layout needs no transformers), or a network that captions pictures (preprocessor_config.json as well). Of the
-        package diffusers: a pipeline that draws pictures from noise alone (model_index.json, unet/,
-        scheduler/), or one laid out like Stable Diffusion (vae/, text_encoder/ and tokenizer/ as
-        well).
+        Llama layout needs no transformers), or a network that captions pictures
+        (preprocessor_config.json as well). Of the package diffusers: a pipeline that draws
+        pictures from noise alone (model_index.json, unet/, scheduler/), or one laid out like Stable
+        Diffusion (vae/, text_encoder/ and tokenizer/ as well).
     X : list of str, array_like of pictures, or DataFrame of "picture" and "caption", optional
         Familiar rows that the model was not trained on: half of them say what is typical, the
         others calibrate the alarms. Without them ``decide`` waits for ``calibrate``.
@@ -80,9 +80,10 @@ def from_pretrained(
         Of the split of ``X``.
     **settings
         Of the family: ``precision`` ("auto", "float32", "int8", "int4") and ``start`` of
-        ``Language``; ``dtype`` and ``start`` of ``TransformersText``, which ``dtype`` asks for; ``dtype`` of
-        ``TransformersCaption``; ``steps``, ``points`` and ``dtype`` of ``DiffusersPicture``; these,
-        ``deviation``, ``guidance`` and ``clean`` of ``DiffusersTextToImage``.
+        ``Language``; ``dtype`` and ``start`` of ``TransformersText``, which ``dtype`` asks for;
+        ``dtype`` of ``TransformersCaption``; ``steps``, ``points`` and ``dtype`` of
+        ``DiffusersPicture``; these, ``deviation``, ``guidance`` and ``clean`` of
+        ``DiffusersTextToImage``.
 
     Returns
     -------

@@ -364,8 +364,8 @@ FAMILIES: dict[str, Family] = {
     "language": Family(
         "conjoin.families.pretrained.language:Language",
         "autoregressive",
-        "a pretrained language model of the Llama layout, from a folder or a GGUF file, also in few "
-        "bits; exact; it needs folder=...",
+        "a pretrained language model of the Llama layout, from a folder or a GGUF file, also in "
+        "few bits; exact; it needs folder=...",
         ("llama", "gguf"),
         layouts=("sequence",),
         needs="folder",

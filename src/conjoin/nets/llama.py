@@ -5,9 +5,10 @@ r"""A causal transformer of the Llama layout, without any package but torch.
     h_{l+1} = h_{l+1/2} + W_d (silu(W_g n) * W_u n)       n = norm(h_{l+1/2})
     logits = U norm(h_L)
 
-H. Touvron et al. (2023), LLaMA: Open and efficient foundation language models, section 2.2: norms by
-the root of the mean square, gated linear units, and turned queries and keys (J. Su et al. (2021),
-RoFormer, equation 34). Several queries share a key (J. Ainslie et al. (2023), GQA). U may be E.
+H. Touvron et al. (2023), LLaMA: Open and efficient foundation language models, section 2.2: norms
+by the root of the mean square, gated linear units, and turned queries and keys (J. Su et al.
+(2021), RoFormer, equation 34). Several queries share a key (J. Ainslie et al. (2023), GQA).
+U may be E.
 
 Pairs of neighbours are turned, as in GGUF files; folders of transformers have the two halves of a
 head beside each other instead (``to_neighbours``).
@@ -19,8 +20,7 @@ a head, V tokens.
 [0.0, 2.0, 1.0, 3.0]
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -151,28 +151,27 @@ class Llama(nn.Module):
         self._turns = torch.zeros(0, 0)
 
     def hidden(
-        self, tokens: Int[Tensor, "B T"], memory: Memory | None = None
+        self,
+        tokens: Int[Tensor, "B T"],
+        memory: Memory | None = None,
+        middle: list[Tensor] | None = None,
     ) -> Float[Tensor, "B T W"]:
-        """The last layer, normed; keys and values are added to a memory that has room."""
-        for layer in self.each_layer(tokens, memory):
-            last = layer
-        return last
-
-    def each_layer(
-        self, tokens: Int[Tensor, "B T"], memory: Memory | None = None
-    ) -> Iterator[Float[Tensor, "B T W"]]:
-        """What enters, then each layer, the last one normed."""
-        past = 0 if memory is None else memory.filled
-        if memory is None:
-            memory = Memory.empty(self.shape, len(tokens), self.dtype)
+        """The last layer, normed; keys and values are added to a memory that has room, and a layer
+        in the middle to a list."""
+        kept = memory is not None
+        if memory is None:  # each layer writes over the one before
+            one = replace(self.shape, layers=1)
+            memory = Memory.empty(one, len(tokens), self.dtype)
             memory = memory.ready_for(0, tokens.shape[1], self.shape.positions + 1)
+        past = memory.filled
         turns = self._turned(past + tokens.shape[1], tokens.device)[past:]
         h = self.embed.rows(tokens).to(self.dtype)
         for place, layer in enumerate(self.layers):
-            yield h
-            h = layer(h, memory.held[place], past, turns, self.apart)
+            h = layer(h, memory.held[place if kept else 0], past, turns, self.apart)
+            if middle is not None and place == (len(self.layers) - 1) // 2:
+                middle.append(h)
         memory.filled = past + tokens.shape[1]
-        yield F.rms_norm(h, (self.shape.width,), self.norm, self.shape.epsilon)
+        return F.rms_norm(h, (self.shape.width,), self.norm, self.shape.epsilon)
 
     def logits(self, hidden: Float[Tensor, "B T W"]) -> Float[Tensor, "B T V"]:
         """Of the token behind each."""

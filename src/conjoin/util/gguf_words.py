@@ -52,7 +52,7 @@ CUTS: dict[str, list[dict[str, Any]]] = {
 
 
 def tokenizer_in_file(file: GGUF) -> str:
-    """tokenizer.json of the file's tokenizer; ValueError where it is of another kind, or damaged."""
+    """tokenizer.json of the file's tokenizer; ValueError for another kind, or a damaged one."""
     model = file.facts.get("tokenizer.ggml.model")
     if model != MERGED_BYTES:
         raise ValueError(

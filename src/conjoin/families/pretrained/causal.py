@@ -79,8 +79,8 @@ class CausalStrings(StringsOfNetwork, TypicalByReadings):
         """The last hidden layer, and the logits of what follows each."""
 
     @abc.abstractmethod
-    def _layers(self, tokens: Int[Tensor, "b T"]) -> Float[Tensor, "b T F"]:
-        """A hidden layer in the middle and the last one, side by side."""
+    def _layers(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
+        """A hidden layer in the middle, and the last one."""
 
     def _takes_several(self, state: Any) -> bool:
         """Whether the network goes on from its memory by several tokens in one call."""
@@ -163,7 +163,7 @@ class CausalStrings(StringsOfNetwork, TypicalByReadings):
         out = torch.zeros(*places.shape, 2 * self.width, dtype=torch.float64)
         some = torch.arange(self.capacity + 1) <= places.amax(1, keepdim=True)
         for rows, count in about_equally_long(some, self._most_at_once):
-            layers = self._layers(self._inputs(event, rows, count)).double()
+            layers = torch.cat(self._layers(self._inputs(event, rows, count)), 2).double()
             out[rows] = layers[torch.arange(len(rows))[:, None], places[rows]]
         return out
 

@@ -3,10 +3,10 @@ r"""A causal language model of the Llama layout that others have trained, withou
     log p(x_1, ..., x_n) = sum_{t = 1..n} log p(x_t | s, x_<t)
                            + log sum_{e in E} p(e | s, x_1, ..., x_n)
 
-H. Touvron et al. (2023), LLaMA: Open and efficient foundation language models, section 2.2, asked as
-C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2. s is the token that
-begins a text and E are those that end one. After N tokens, the capacity, the end is certain. In
-nats.
+H. Touvron et al. (2023), LLaMA: Open and efficient foundation language models, section 2.2, asked
+as C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2. s is the token
+that begins a text and E are those that end one. After N tokens, the capacity, the end is certain.
+In nats.
 
 The weights are those of a local folder (config.json, safetensors) or of a GGUF file. In few bits
 (``precision``) they take a fourth or an eighth of the memory, and their log p is that of another,
@@ -215,9 +215,10 @@ class LanguageDensity(CausalStrings):
         hidden = self.net.hidden(tokens)
         return hidden, self.net.logits(hidden)
 
-    def _layers(self, tokens: Int[Tensor, "b T"]) -> Float[Tensor, "b T F"]:
-        found = list(self.net.each_layer(tokens))
-        return torch.cat([found[len(found) // 2], found[-1]], 2)
+    def _layers(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
+        middle: list[Tensor] = []
+        last = self.net.hidden(tokens, middle=middle)
+        return middle[0], last
 
     def _advanced(self, state: _State, *, every: bool) -> tuple[_State, Tensor]:
         new = state.tokens[:, state.seen :]

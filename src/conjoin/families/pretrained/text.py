@@ -212,13 +212,14 @@ class TransformersTextDensity(CausalStrings):
         out = self._called(tokens, use_cache=False, output_hidden_states=True)
         return out.hidden_states[-1], out.logits
 
-    def _layers(self, tokens: Int[Tensor, "b T"]) -> Float[Tensor, "b T F"]:
-        asked = {"use_cache": False, "output_hidden_states": True, **self._last_alone}
-        found = self._called(tokens, **asked).hidden_states
-        return torch.cat([found[len(found) // 2], found[-1]], 2)
-
     def _takes_several(self, state: _State) -> bool:
         return _takes_several(state.cache)
+
+    def _layers(self, tokens: Int[Tensor, "b T"]) -> tuple[Tensor, Tensor]:
+        found = self._called(
+            tokens, use_cache=False, output_hidden_states=True, **self._last_alone
+        ).hidden_states
+        return found[len(found) // 2], found[-1]
 
 
 def _width_of(network: Any) -> int:
