@@ -55,12 +55,9 @@ def test_what_can_not_be_read_is_said_and_the_conversation_goes_on(folder, capsy
 
 
 def test_a_seed_says_the_same_again(folder, capsys, monkeypatch):
-    one, two = (
-        " ".join(
-            said(capsys, monkeypatch, ["chat", folder, "--seed", "3", "-q"], "a c\nb d\n")[1].split()
-        )
-        for _ in range(2)
-    )
+    line = ["chat", folder, "--seed", "3", "-q"]
+    outs = [said(capsys, monkeypatch, line, "a c\nb d\n")[1] for _ in range(2)]
+    one, two = (" ".join(out.split()) for out in outs)
     spent = re.compile(r" · [\d.e-]+ J(, [\d.e-]+ a token)? \([\d.e-]+ s of a brain\)")
     assert len(spent.findall(one)) == len(spent.findall(two)) == 2
     assert spent.sub("", one) == spent.sub("", two)
