@@ -101,7 +101,7 @@ def test_levels_of_a_category_are_one_look_up():
     assert trees.design.indicators == [(1, 2), (3, 5), (8, 9)]
     gaps = table.isnan().any(0).tolist()
     marks = marked(trees._nodes, gaps, trees.design.indicators)
-    assert [(column.first, column.count) for column in marks.columns if column.count] == [
+    assert [(column.first, column.levels) for column in marks.columns if column.levels] == [
         each for each in trees.design.indicators if (trees.feature >= each[0]).any()
     ]
     count = trees.feature.shape[1]
@@ -117,7 +117,7 @@ def test_indicators_that_are_asked_otherwise_are_plain_columns():
     assert own.any()
     trees.threshold[own] = -0.5
     marks = marked(trees._nodes, table.isnan().any(0).tolist(), trees.design.indicators)
-    assert (3, 5) not in [(column.first, column.count) for column in marks.columns]
+    assert (3, 5) not in [(column.first, column.levels) for column in marks.columns]
     assert torch.equal(
         trees.of_table(table), torch.cat([trees.of_table(row) for row in table.split(9)])
     )

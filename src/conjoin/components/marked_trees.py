@@ -46,7 +46,7 @@ class _Column(NamedTuple):
     all trees at once."""
 
     first: int  # the column, or the first of the indicators
-    count: int  # of the indicators; 0: a number
+    levels: int  # of a category, each with an indicator; 0: a number
     edges: Float[Tensor, " E"]  # thresholds of a number, ascending
     trees: Int[Tensor, " t"] | None  # that ask about it; None: so many that all are listed
     kept: Int[Tensor, "M t"]  # leaves left, by the place of a value
@@ -100,9 +100,9 @@ def _put(out: Tensor, trees: Int[Tensor, " A"], found: Tensor) -> Tensor:
 def _places(table: Float[Tensor, "B F"], column: _Column) -> Int[Tensor, " B"]:
     """Of a number: how many of the edges it is above; one more where it is missing. Of a category:
     the place of its level among the indicators, from 1; 0 where it has none."""
-    if column.count:
-        levels = torch.arange(1, column.count + 1, dtype=table.dtype)
-        return (table[:, column.first : column.first + column.count] @ levels).long()
+    if column.levels:
+        numbers = torch.arange(1, column.levels + 1, dtype=table.dtype)
+        return (table[:, column.first : column.first + column.levels] @ numbers).long()
     value = table[:, column.first].contiguous()
     above = torch.searchsorted(column.edges, value)
     return torch.where(value.isnan(), len(column.edges) + 1, above)
@@ -120,6 +120,7 @@ def _first_left(marks: Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "
     if some:
         by_tree = left.T.contiguous()
         for column, place in some:
+            assert column.trees is not None
             kept = by_tree.index_select(0, column.trees) & _kept(column, place)
             by_tree.index_copy_(0, column.trees, kept)
         left = by_tree.T

@@ -8,6 +8,9 @@ from other rows than those that are familiar to whoever asks: these say what is 
 they have, a plain statistic stands in. It has no unit: log p, in nats, is no such measure.
 
 Shape letters: B rows.
+
+>>> sorted(TypicalByReadings.__abstractmethods__ - Density.__abstractmethods__)
+['_readings_of', '_untaught']
 """
 
 import abc
