@@ -106,8 +106,17 @@ def sample(
     if writer is not None:
         _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
         return
-    X = _framed(estimator.model_, X)
-    _say_rows(X, where, estimator.model_.codec, out, voice)
+    _answer_drawn(estimator.model_, X, drawn, where, out, voice, even or bool(guidance))
+
+
+def _answer_drawn(
+    model: Any, X: Any, drawn: Any, where: Any, out: str | None, voice: Voice, told: bool
+) -> None:
+    """Drawn rows as a table, or a sheet of their pictures; ``told``: whether the rows say what they
+    are worth."""
+    target = model.target
+    X = _framed(model, X)
+    _say_rows(X, where, model.codec, out, voice)
     if drawn is not None:
         y_column = drawn if out is None else target.write(drawn)
         X = X.assign(**{str(target.name): y_column})
@@ -115,9 +124,9 @@ def sample(
         _write_sheet(X, out, voice)
         return
     table = _placed(X, out)
-    if even and out != "-":
+    if told and out != "-" and "status" in X.attrs:
         voice.note(f"status: {X.attrs['status']}.")
-    answer(table, out, voice, **(X.attrs if where or even or guidance else {}))
+    answer(table, out, voice, **(X.attrs if where or told else {}))
 
 
 def _write_strip(
@@ -286,6 +295,7 @@ def impute(
         alternatives = USUAL_ALTERNATIVES
     if alternatives is not None:
         asked = {"--draws": draws, "--hide": hide, "--mask": mask, "--y": y, "--part": part}
+        asked |= {"--skip-broken": skip_broken or None, "--tails": tails or None}
         _refuse_beside_alternatives(asked)
         claim(out, force)
         estimator = load_model(model, device)
