@@ -134,10 +134,10 @@ def _tell_draws(
         _write_sheet(X, out, voice)
         return
     table = _placed(X, out)
-    if asked["even"] and out != "-":
+    told = asked["even"] or asked["guidance"]
+    if told and out != "-" and "status" in X.attrs:
         voice.note(f"status: {X.attrs['status']}.")
-    marks = X.attrs if asked["where"] or asked["even"] or asked["guidance"] else {}
-    answer(table, out, voice, **marks)
+    answer(table, out, voice, **(X.attrs if asked["where"] or told else {}))
 
 
 def _write_strip(
@@ -311,6 +311,7 @@ def impute(
         alternatives = USUAL_ALTERNATIVES
     if alternatives is not None:
         asked = {"--draws": draws, "--hide": hide, "--mask": mask, "--y": y, "--part": part}
+        asked |= {"--skip-broken": skip_broken or None, "--tails": tails or None}
         _refuse_beside_alternatives(asked)
         claim(out, force)
         estimator = load_model(model, device)
