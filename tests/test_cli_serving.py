@@ -59,6 +59,7 @@ def test_a_seed_says_the_same_again(folder, capsys, monkeypatch):
     outs = [said(capsys, monkeypatch, line, "a c\nb d\n")[1] for _ in range(2)]
     one, two = (" ".join(out.split()) for out in outs)
     spent = re.compile(r" · [\d.e-]+ J(, [\d.e-]+ a token)? \([\d.e-]+ s of a brain\)")
+    one, two = (" ".join(each.split()) for each in (one, two))  # lines end where they must
     assert len(spent.findall(one)) == len(spent.findall(two)) == 2
     assert spent.sub("", one) == spent.sub("", two)
 

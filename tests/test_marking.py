@@ -174,6 +174,24 @@ def test_a_mark_of_another_key_is_valid_but_not_this_users(tmp_path, monkeypatch
     assert "the key of this user" not in found.words
 
 
+def test_each_bit_of_the_certificate_is_covered(tmp_path):
+    """Also those that its own signature leaves out, such as how many of the last bits count."""
+    signs()
+    file = tmp_path / "rows.csv"
+    with Marks(ORIGIN):
+        write_text(file, "a\n1\n")
+    mark = sidecar_of(file)
+    data = mark.read_bytes()
+    # before the 64 bytes of its signature: what algorithm, and how many bits count
+    end = data.index(b"\\n-----END")
+    for place in range(end - 100, end - 80):
+        for bit in range(8):
+            changed = bytearray(data)
+            changed[place] ^= 1 << bit
+            mark.write_bytes(bytes(changed))
+            assert verify(file).state == CHANGED, (place, bit)
+
+
 def test_a_claim_signed_by_one_key_does_not_pass_under_the_certificate_of_another(
     tmp_path, monkeypatch
 ):

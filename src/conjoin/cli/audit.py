@@ -14,56 +14,61 @@ from conjoin.cli.voice import Voice
 __all__ = ["audit"]
 
 
+TableOfFit = Annotated[
+    str, typer.Argument(metavar="DATA", help="The table of the fit.", show_default=False)
+]
+Holdout = Annotated[
+    str | None,
+    typer.Option(
+        "--holdout",
+        metavar="DATA",
+        help="Rows that the model has never seen.",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by", metavar="COLUMN", help="Groups to tell apart. Repeatable.", show_default=False
+    ),
+]
+Canaries = Annotated[
+    str | None,
+    typer.Option(
+        "--canaries",
+        metavar="DATA",
+        help="Rows that were planted in the table of the fit; a column `planted` may say which "
+        "were, and which were left out.",
+        show_default=False,
+    ),
+]
+Shadows = Annotated[
+    int,
+    typer.Option("--shadows", help="Models fitted to halves of all rows, an even number.", min=0),
+]
+OneMaxError = Annotated[
+    float, typer.Option("--max-error", help="Share of accepted answers that may be wrong.")
+]
+Card = Annotated[
+    bool, typer.Option("--card/--no-card", help="Write what was found into the model's card.")
+]
+Page = Annotated[
+    str | None, typer.Option("--out", "-o", help="An HTML file about it.", show_default=False)
+]
+
+
 def audit(
     model: opt.ModelFolder,
-    data: Annotated[
-        str,
-        typer.Argument(metavar="DATA", help="The table of the fit.", show_default=False),
-    ],
-    holdout: Annotated[
-        str | None,
-        typer.Option(
-            "--holdout",
-            metavar="DATA",
-            help="Rows that the model has never seen.",
-            show_default=False,
-        ),
-    ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--by", metavar="COLUMN", help="Groups to tell apart. Repeatable.", show_default=False
-        ),
-    ] = None,
-    canaries: Annotated[
-        str | None,
-        typer.Option(
-            "--canaries",
-            metavar="DATA",
-            help="Rows that were planted in the table of the fit; a column `planted` may say "
-            "which were, and which were left out.",
-            show_default=False,
-        ),
-    ] = None,
-    shadows: Annotated[
-        int,
-        typer.Option(
-            "--shadows", help="Models fitted to halves of all rows, an even number.", min=0
-        ),
-    ] = 4,
+    data: TableOfFit,
+    holdout: Holdout = None,
+    by: By = None,
+    canaries: Canaries = None,
+    shadows: Shadows = 4,
     false_alarm: opt.FalseAlarm = 0.05,
-    max_error: Annotated[
-        float, typer.Option("--max-error", help="Share of accepted answers that may be wrong.")
-    ] = 0.05,
-    card: Annotated[
-        bool,
-        typer.Option("--card/--no-card", help="Write what was found into the model's card."),
-    ] = True,
+    max_error: OneMaxError = 0.05,
+    card: Card = True,
     seed: opt.Seed = 0,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", help="An HTML file about it.", show_default=False),
-    ] = None,
+    out: Page = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,

@@ -11,6 +11,7 @@ without signatures.
 """
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from conjoin.marking.keys import INSTALL, Key, config_folder, key_of_user, recor
 from conjoin.marking.origin import Origin
 from conjoin.marking.picture import can_embed, embed
 from conjoin.marking.sidecar import digest_of, is_sidecar, sidecar_of, write_sidecar
-from conjoin.util.files import before_placing
+from conjoin.util.files import before_placing, new_file
 
 __all__ = ["Marks", "mark_file"]
 
@@ -42,6 +43,7 @@ class Marks:
         self.files: list[Path] = []
         self.sidecars: list[Path] = []
         self.recorded = ""  # where it was noted down that files have no mark
+        self._beside = 0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -69,8 +71,6 @@ class Marks:
         """How many files hold their manifest themselves."""
         return len(self.files) - self._beside
 
-    _beside = 0
-
     def _placed(self, files: dict[Path, Path], folder: Path | None) -> None:
         self.files += files.values()
         if not self.wanted:
@@ -86,16 +86,12 @@ class Marks:
         if not rest:
             _remove_old(target)
             return
-        names = {
-            place.relative_to(target).as_posix() if folder is not None else place.name: draft
-            for draft, place in rest.items()
-        }
-        write_sidecar(sidecar_of(target), self.facts, names, self.key)
+        write_sidecar(sidecar_of(target), self.facts, _named(rest, folder), self.key)
         self.sidecars.append(sidecar_of(target))
 
     def _leave(self, files: dict[Path, Path], folder: Path | None) -> None:
         """Note down that files are not marked; a mark of what they replace is removed."""
-        digests = {place.name: digest_of(draft) for draft, place in files.items()}
+        digests = {name: digest_of(draft) for name, draft in _named(files, folder).items()}
         try:
             self.recorded = f"this is noted down in {record(self.facts, digests)}"
         except (OSError, RuntimeError) as error:
@@ -110,6 +106,14 @@ class Marks:
             "embedded": self.embedded if self.wanted else 0,
             "sidecars": [str(path) for path in self.sidecars],
         }
+
+
+def _named(files: dict[Path, Path], folder: Path | None) -> dict[str, Path]:
+    """The temporary files by their own names, below the folder where they are part of one."""
+    return {
+        place.name if folder is None else place.relative_to(folder).as_posix(): draft
+        for draft, place in files.items()
+    }
 
 
 def _settings() -> str:
@@ -127,8 +131,7 @@ def _remove_old(target: Path) -> None:
 
 
 def mark_file(path: Path, origin: Origin) -> Marks:
-    """Mark a file that lies there already."""
-    marks = Marks(origin)
-    marks.take_key()
-    marks._placed({path: path}, None)
+    """Mark a file that lies there already; it is whole at every moment."""
+    with Marks(origin) as marks, new_file(path) as draft:
+        shutil.copyfile(path, draft)
     return marks

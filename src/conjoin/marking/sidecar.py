@@ -3,8 +3,8 @@
     NAME.mark.json    {conjoin_mark, claim: {files: {name: {sha256, bytes}}, ...}, ...}
 
 For formats that hold no manifest. One sidecar may speak of all files of a folder. The signature is
-Ed25519 (S. Josefsson and I. Liusvaara (2017), RFC 8032) over the claim; the text of the sidecar is
-written in one way only, so that a change of any byte of it is found.
+Ed25519 (S. Josefsson and I. Liusvaara (2017), RFC 8032) over the certificate and the claim; the
+text of the sidecar is written in one way only, so that a change of any byte of it is found.
 """
 
 import base64
@@ -78,7 +78,7 @@ def write_sidecar(
     else:
         body |= {
             "algorithm": "Ed25519",
-            "signature": base64.b64encode(_sign(key, _signed(claim))).decode(),
+            "signature": base64.b64encode(_sign(key, _signed(claim, key.certificate))).decode(),
             "certificate": key.certificate.decode(),
         }
     with before_placing(None):
@@ -145,7 +145,7 @@ def _checked(body: dict[str, Any], claim: dict[str, Any], name: str) -> str:
             raise ValueError
         if body["algorithm"] != "Ed25519" or found.public_bytes(_pem()) != certificate:
             raise ValueError
-        key.verify(signature, _signed(claim))
+        key.verify(signature, _signed(claim, certificate))
     except (ValueError, TypeError, KeyError, AttributeError, InvalidSignature):
         raise ValueError(f"{name} was changed: its signature does not hold") from None
     return fingerprint_of(certificate)
@@ -164,8 +164,11 @@ def _sign(key: Key, data: bytes) -> bytes:
     return bytes(private.sign(data))
 
 
-def _signed(claim: dict[str, Any]) -> bytes:
-    return SIGNED_AS + json.dumps(claim, sort_keys=True, separators=(",", ":")).encode()
+def _signed(claim: dict[str, Any], certificate: bytes = b"") -> bytes:
+    """What is signed: the claim, and the certificate, some of whose bytes (how many bits of the
+    last one count) its own signature does not cover."""
+    text = json.dumps(claim, sort_keys=True, separators=(",", ":")).encode()
+    return SIGNED_AS + certificate + text
 
 
 def _text(body: dict[str, Any]) -> str:

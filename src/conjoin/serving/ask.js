@@ -5,6 +5,8 @@ const by = (id) => document.getElementById(id);
 const MAX_SHOWN_ROWS = 200;
 const ROWS_AT_ONCE = 500;
 const NATS_OF_FULL_HEAT = 7;
+const LOG_HALF = Math.log(0.5);  // of a piece that is no surprise above it
+const MAX_PIECES = 8;
 let key = "";
 let turns = [];
 let running = null;
@@ -62,10 +64,12 @@ function piece(token) {
 }
 
 function listOf(tokens) {
+  const most = tokens.filter((one) => one.token && one.logprob < LOG_HALF);
+  most.sort((a, b) => a.logprob - b.logprob).splice(MAX_PIECES);
+  if (!most.length) return "";
   const box = made("details");
   box.append(made("summary", "The most surprising pieces"));
   const list = made("ol");
-  const most = tokens.filter((one) => one.token).sort((a, b) => a.logprob - b.logprob).slice(0, 8);
   for (const one of most) {
     list.append(made("li", `${JSON.stringify(one.token)}: p = ${number(Math.exp(one.logprob))}`));
   }
@@ -133,6 +137,7 @@ function grown(state, choice) {
     return;
   }
   if (delta.refusal) {
+    state.turn.firstChild.textContent = "model";
     state.said.textContent = delta.refusal;
     state.text = delta.refusal;
   }

@@ -131,7 +131,7 @@ def _verdicts(
     model: Any, rows: Any, false_alarm: float, max_error: float
 ) -> tuple[np.ndarray | None, str]:
     """Verdicts, or why there are none."""
-    asked = {} if model.target is None else {"max_error": max_error}
+    asked: dict[str, Any] = {} if model.target is None else {"max_error": max_error}
     try:
         table = decide(model, rows, false_alarm=false_alarm, explain=False, **asked)
     except (ValueError, NotImplementedError) as error:

@@ -135,7 +135,7 @@ def _scores(estimator: Any, rows: Any) -> np.ndarray:
     found = np.asarray(estimator.score_samples(rows), dtype=float)
     finite = found[np.isfinite(found)]
     least, most = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
-    return np.clip(np.nan_to_num(found, nan=least), least, most)
+    return np.asarray(np.clip(np.nan_to_num(found, nan=least), least, most))
 
 
 def _ratios(own: np.ndarray, shadows: np.ndarray, inside: np.ndarray) -> np.ndarray:

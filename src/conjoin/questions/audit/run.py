@@ -257,11 +257,7 @@ def _given_back(
     train, held, made = (frame[names] for frame in frames)
     strings = string_columns(train)
     found = [
-        extraction(
-            str(name),
-            *(frame[name].dropna().astype(str) for frame in (train, held, made)),
-            rng,
-        )
+        extraction(str(name), _texts(train, name), _texts(held, name), _texts(made, name), rng)
         for name in strings
     ]
     if not strings:
@@ -273,6 +269,11 @@ def _given_back(
     else:
         missing["copies of rows"] = "the rows are strings, which are looked for as such"
     return {"extraction": found, "copies": copies}
+
+
+def _texts(frame: pd.DataFrame, name: Any) -> list[str]:
+    """The strings of a column."""
+    return [str(cell) for cell in frame[name].dropna()]
 
 
 def _served(
