@@ -145,10 +145,10 @@ def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
     )
 
 
-def _judges(config: Config, codec: Codec, X: Any) -> Any:
+def _judges(config: Config, codec: Any, X: Any) -> Any:
     """Rows that say what few bits cost: plain English, and the first of those that are familiar;
     none where no weights are rounded."""
-    if not isinstance(codec, TextCodec) or getattr(config, "precision", "") in WHOLE:
+    if getattr(config, "precision", "") in WHOLE:
         return codec.space.unknown(0)
     familiar = [] if X is None else list(X)[:MAX_JUDGES]
     fits = [text for text in PARAGRAPHS if len(codec.tokens.codes(text)) <= codec.space.shape[0]]
