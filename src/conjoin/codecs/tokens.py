@@ -321,8 +321,8 @@ class Tokenizer(Tokens):
         """That of a pretrained model in a local folder or a GGUF file; ValueError where there is
         none."""
         if is_gguf(folder):
-            file = GGUF(folder)
-            return cls(tokenizer_in_file(file), vocabulary_in_file(file).size)
+            held = GGUF(folder)
+            return cls(tokenizer_in_file(held), vocabulary_in_file(held).size)
         path = checked_folder(folder)
         file = path / "tokenizer.json"
         if not file.is_file():

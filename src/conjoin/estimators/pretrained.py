@@ -137,14 +137,23 @@ def alternatives(model: JointDensity, X: Any, count: int = 5) -> pd.DataFrame:
     return model.alternatives(X.assign(**{CAPTION: None}), count)
 
 
-def _judges(config: Config, codec: Codec, X: Any) -> Any:
+def _judges(config: Config, codec: Any, X: Any) -> Any:
     """Rows that say what few bits cost: plain English, and the first of those that are familiar;
     none where no weights are rounded."""
-    if not isinstance(codec, TextCodec) or getattr(config, "precision", "") in WHOLE:
+    if getattr(config, "precision", "") in WHOLE:
         return codec.space.unknown(0)
     familiar = [] if X is None else list(X)[:MAX_JUDGES]
-    fits = [text for text in PARAGRAPHS if len(codec.tokens.codes(text)) <= codec.space.shape[0]]
+    fits = [text for text in PARAGRAPHS if _is_written(codec, text)]
     return codec.encode(codec.rows([*fits, *familiar])).event
+
+
+def _is_written(codec: Any, text: str) -> bool:
+    """Whether the tokens write this text as it is, and few enough of them."""
+    try:
+        codes = codec.tokens.codes(text)
+    except ValueError:  # as tokenizers without capitals do: the text then judges nothing
+        return False
+    return -1 not in codes and len(codes) <= codec.space.shape[0]
 
 
 def _reader_of(path: Path, settings: dict[str, Any]) -> Any:

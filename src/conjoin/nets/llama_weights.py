@@ -93,13 +93,13 @@ class Weights(abc.ABC):
     def frequencies(self) -> Tensor:
         """(D / 2) by how much a pair is turned from place to place."""
 
+    @abc.abstractmethod
     def kinds_as_stored(self) -> dict[str, str]:
         """How each matrix is best held as it is stored."""
-        return dict.fromkeys(matrix_shapes(self.shape), "float32")
 
+    @abc.abstractmethod
     def packed(self, name: str) -> tuple[Tensor, Tensor, Tensor] | None:
         """Codes, d and m of a matrix that is stored so; else None."""
-        return None
 
     # ------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class FolderOfWeights(Weights):
 
     layer_name = "model.layers.{}."
     names = IN_FOLDER
-    spare = ("rotary_emb.inv_freq",)
+    spare: tuple[str, ...] = ("rotary_emb.inv_freq",)
 
     def __init__(self, folder: str | Path) -> None:
         self.path = checked_folder(folder)
@@ -237,6 +237,12 @@ class FolderOfWeights(Weights):
         plain = _frequencies(base, self.shape.head_width, self.path)
         kind = told.get("rope_type", told.get("type", "default"))
         return plain if kind == "default" else _stretched(plain, told)
+
+    def kinds_as_stored(self) -> dict[str, str]:
+        return dict.fromkeys(matrix_shapes(self.shape), "float32")
+
+    def packed(self, name: str) -> None:
+        return None
 
 
 class FileOfWeights(Weights):
@@ -311,7 +317,7 @@ class FileOfWeights(Weights):
         """Four bits stay four bits; the embedding, and what else is of few bits, takes eight."""
         out = {}
         for name in matrix_shapes(self.shape):
-            kinds = [self.file.tensors[each].kind for each in self.tensors_of(name)]
+            kinds = [self.file.tensors[each].stored_as for each in self.tensors_of(name)]
             if all(kind in FOUR_BITS for kind in kinds):
                 out[name] = "int4"
             else:
@@ -321,7 +327,7 @@ class FileOfWeights(Weights):
 
     def packed(self, name: str) -> tuple[Tensor, Tensor, Tensor] | None:
         tensors = self.tensors_of(name)
-        if any(self.file.tensors[each].kind not in FOUR_BITS for each in tensors):
+        if any(self.file.tensors[each].stored_as not in FOUR_BITS for each in tensors):
             return None
         parts = [_blocks(self.file.raw(each), self.file.tensors[each]) for each in tensors]
         codes, scale, low = (torch.cat(each) for each in zip(*parts, strict=True))
@@ -343,7 +349,7 @@ def _blocks(raw: np.ndarray, stored: Any) -> tuple[Tensor, Tensor, Tensor]:
     digits = torch.cat([nibbles & 15, nibbles >> 4], -1).flatten(1)
     numbers = blocks[..., :-NIBBLES_OF_BLOCK].contiguous().view(torch.float16)
     scale = numbers[..., 0].contiguous()
-    low = numbers[..., 1].contiguous() if stored.kind == "Q4_1" else -8 * scale
+    low = numbers[..., 1].contiguous() if stored.stored_as == "Q4_1" else -8 * scale
     return digits[:, ::2] | (digits[:, 1::2] << 4), scale, low
 
 
@@ -445,7 +451,8 @@ def fill(network: Llama, weights: Weights) -> None:
         own.before.copy_(weights.vector(weights.name_of("before", place)))
         own.between.copy_(weights.vector(weights.name_of("between", place)))
     for name in matrix_shapes(network.shape):
-        pack(network.get_submodule(name), weights, name)
+        matrix: Any = network.get_submodule(name)
+        pack(matrix, weights, name)
 
 
 def pack(layer: Linear, weights: Weights, name: str) -> None:

@@ -20,6 +20,7 @@ Shape letters: M rows, K inputs, N outputs, G groups.
 torch.Size([2, 16])
 """
 
+import abc
 import functools
 import time
 from typing import Any
@@ -59,19 +60,16 @@ MAX_TIME_SHARE = 0.8  # of float32's time, as in conjoin.nets.precision
 MAX_TRIAL_ERROR = 0.02  # of the largest answer
 
 
-class Linear(nn.Module):
+class Linear(nn.Module, abc.ABC):
     """x W^T; ``weight`` gives W as numbers."""
 
+    @abc.abstractmethod
     def weight(self) -> Float[Tensor, "N K"]:
         """All weights, in float32 or as they are."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def rows(self, codes: Int[Tensor, "B T"]) -> Float[Tensor, "B T K"]:
         """Rows of W, as an embedding looks them up."""
-        raise NotImplementedError
-
-    def forward(self, x: Float[Tensor, "M K"]) -> Float[Tensor, "M N"]:
-        raise NotImplementedError
 
 
 class Full(Linear):
@@ -102,12 +100,13 @@ class _Packed(Linear):
         super().__init__()
         self._ready: Any = None
 
+    @abc.abstractmethod
     def _prepared(self) -> Any:
         """What the kernel takes."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _product(self, x: Tensor, ready: Any) -> Tensor:
-        raise NotImplementedError
+        """x W^T by the kernel."""
 
     def forward(self, x: Float[Tensor, "M K"]) -> Float[Tensor, "M N"]:
         if self._ready is None:
@@ -195,7 +194,7 @@ class Int8(_Packed):
         whole = (x / unit).round()
         high = ((whole + DIGIT // 2) / DIGIT).floor()  # so that the rest is -128 .. 127
         digits = torch.cat([high, whole - DIGIT * high]).add_(ZERO_POINT).to(torch.uint8)
-        settings = (1.0, 0, torch.float32, "none", [], "")
+        settings: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
         found = torch.ops.onednn.qlinear_pointwise(
             digits, 1.0, ZERO_POINT, packed, self.scale, zeros, None, *settings
         )

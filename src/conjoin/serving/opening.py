@@ -56,7 +56,7 @@ def opened(
     )
     familiar = None if prompts is None else prompts_in(Path(prompts))
     asked = {"capacity": capacity, "precision": precision}
-    sizes = {name: value for name, value in asked.items() if value is not None}
+    sizes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if is_own:
         if sizes:
             raise ValueError(f"{next(iter(sizes))} is of pretrained models; this one has its own.")

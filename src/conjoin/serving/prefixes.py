@@ -78,7 +78,8 @@ class Prefixes:
     def keep(self, codes: Sequence[int], told: Sequence[float], state: Any) -> None:
         """Remember as much of a text as the state has seen, in place of those that it begins
         with."""
-        if not self._most or not hasattr(state, "cut") or state.place < MIN_SHARED:
+        can_be_cut = getattr(state, "cut", None) is not None
+        if not self._most or not can_be_cut or state.place < MIN_SHARED:
             return
         new = _Held(tuple(codes[: state.place]), tuple(told[: state.place]), state)
         others = [held for held in self._held if held.shared(new.codes) < len(held.codes)]

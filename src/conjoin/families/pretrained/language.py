@@ -75,11 +75,6 @@ class Language(Config):
 class _State(StringState):
     cache: Memory | None
 
-    def take(self, rows: Int[Tensor, " b"]) -> Self:
-        """Some of the rows; all of them share the memory."""
-        every = torch.arange(len(self.tokens), device=rows.device)
-        return self if torch.equal(rows, every) else super().take(rows)
-
     def _rows_of_cache(self, rows: Int[Tensor, " b"]) -> Any:
         assert self.cache is not None
         return self.cache.take(rows)
