@@ -171,7 +171,8 @@ def judged(asked, right, knowable, settings, splits, max_risk=0.1, false_alarm=0
     found = []
     for seed in range(splits):
         order = rng.permutation(len(keys))
-        calibrates, tests = np.sort(order[: len(keys) // 2]), np.sort(order[len(keys) // 2 :])
+        calibrates = np.sort(order[: len(keys) // 2])
+        tests = np.sort(order[len(keys) // 2 :])
         model = learned(
             asked.found.take(calibrates),
             right[calibrates],
@@ -183,7 +184,8 @@ def judged(asked, right, knowable, settings, splits, max_risk=0.1, false_alarm=0
         confidence = model.score.confidence(part.readings, part.hidden)
         familiar = model.p_value(part) > false_alarm
         accepted = familiar & (confidence >= model.threshold(max_risk, false_alarm))
-        true, aside = right[tests], ~some[tests]
+        true = right[tests]
+        aside = ~some[tests]
         tenth = np.quantile(confidence[true], 0.1)  # refused: a tenth of the right answers
         answerable = np.quantile(confidence[known[tests]], 0.1)
         wrong = float((~true[accepted]).mean()) if accepted.any() else 0.0

@@ -136,6 +136,7 @@ def test_answers_that_say_the_same(question, one, other, same):
         ("The plural of mouse is mice.", ["mice"], True),
         ("It is New Delhi, in India.", ["New Delhi"], True),
         ("It is Delhi, a new one.", ["New Delhi"], False),
+        ("New", ["New Delhi"], False),
         ("7 - 5 = 2", ["2"], True),
         ("2 - 5 = 7", ["2"], False),
         ("grey or gray", ["gray", "grey"], True),

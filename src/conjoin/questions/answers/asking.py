@@ -325,8 +325,7 @@ def _judged(
     if confidence >= needed:
         return ACCEPT, ""
     first = f"{_shown(said.texts[0])} ({said.agreement:.0%} of the draws)"
-    short = f"sure to {_percent(confidence, needed)}"
-    short += f", {NO_CONFIDENCE}" if np.isinf(needed) else f" where {needed:.0%} is needed"
+    short = _falls_short(confidence, needed)
     if said.next_share >= NEXT_SHARE and said.agreement + said.next_share >= BOTH_SHARE:
         place = int(np.argmax(said.shares[1:])) + 1
         second = f"{_shown(said.texts[place])} ({said.shares[place]:.0%})"
@@ -339,10 +338,12 @@ def _judged(
     return AMBIGUOUS, f"I would say {first}, and am not sure enough; {short}"
 
 
-def _percent(confidence: float, needed: float) -> str:
-    """With as many digits as part it from what is needed."""
+def _falls_short(confidence: float, needed: float) -> str:
+    """Both with as many digits as part them."""
+    if np.isinf(needed):
+        return f"sure to {confidence:.0%}, {NO_CONFIDENCE}"
     digits = next((d for d in range(4) if f"{confidence:.{d}%}" != f"{needed:.{d}%}"), 4)
-    return f"{confidence:.{digits}%}"
+    return f"sure to {confidence:.{digits}%} where {needed:.{digits}%} is needed"
 
 
 def _shown(text: str) -> str:
