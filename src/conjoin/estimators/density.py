@@ -182,8 +182,13 @@ class JointDensity(DensityMixin, _JointEstimator):
         >>> list(model.answer(["Where?"], max_risk=0.5, false_alarm=0.2)["verdict"])
         ['unfamiliar']
         """
-        asked = {"max_risk": max_risk, "false_alarm": false_alarm, "entails": entails}
-        return answer(self._model(), list(questions), **asked)
+        return answer(
+            self._model(),
+            list(questions),
+            max_risk=max_risk,
+            false_alarm=false_alarm,
+            entails=entails,
+        )
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.
