@@ -178,7 +178,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         >>> from conjoin.datasets import bios
         >>> world = bios(24, random_state=1)
         >>> model = JointDensity(family="ngram", types={"text": "text"}).fit(world.texts)
-        >>> model = model.calibrate(world.questions, world.answers)
+        >>> model = model.calibrate(world.questions, world.answers, draws=2, max_tokens=4)
         >>> list(model.answer(["Where?"], max_risk=0.5, false_alarm=0.2)["verdict"])
         ['unfamiliar']
         """
