@@ -190,7 +190,7 @@ class AnswerCalibration:
             if name.startswith(USUAL)
         }
         usual.typicality.load_state_dict(own)
-        weights = {name: tensors[f"{SCORE}{name}"].numpy() for name in WEIGHTS}
+        weights: Any = {name: tensors[f"{SCORE}{name}"].numpy() for name in WEIGHTS}
         score = AnswerScore(**weights, **told["score"])
         arrays = {name: tensors[name].numpy() for name in ARRAYS}
         return cls(AnswerSettings(**told["settings"]), score, usual, **arrays)

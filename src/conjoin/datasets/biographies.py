@@ -369,11 +369,10 @@ def _people(
     count = max(3, -(-n // PEOPLE_FOR_A_NAME))
     first = _invented(2 * count, rng, lambda: _word(rng, 1, ENDINGS))
     last = _invented(2 * count, rng, lambda: _word(rng, 1, CODAS) + _word(rng, 0, ENDINGS))
-    own, rest = first[:count], first[count:]
-    pairs = _pairs(own, last[:count], n, rng)
+    pairs = _pairs(first[:count], last[:count], n, rng)
     seen = pairs[: n - hidden]
     # whose first and last names others have, and whose no one has
-    strange = _pairs(rest, last[count:], hidden, rng)
+    strange = _pairs(first[count:], last[count:], hidden, rng)
     mixed = pairs[n - hidden :]
     half = hidden // 2
     return seen, [*mixed[:half], *strange[: hidden - half]]

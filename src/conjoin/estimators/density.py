@@ -214,12 +214,17 @@ class JointDensity(DensityMixin, _JointEstimator):
         >>> from conjoin.datasets import bios
         >>> world = bios(24, random_state=1)
         >>> model = JointDensity(family="ngram", types={"text": "text"}).fit(world.texts)
-        >>> model = model.calibrate(world.questions, world.answers)
+        >>> model = model.calibrate(world.questions, world.answers, draws=2, max_tokens=4)
         >>> list(model.answer(["Where?"], max_risk=0.5, false_alarm=0.2)["verdict"])
         ['unfamiliar']
         """
-        asked = {"max_risk": max_risk, "false_alarm": false_alarm, "entails": entails}
-        return answer(self._model(), list(questions), **asked)
+        return answer(
+            self._model(),
+            list(questions),
+            max_risk=max_risk,
+            false_alarm=false_alarm,
+            entails=entails,
+        )
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.

@@ -6,6 +6,7 @@ unfamiliar   the question is none like those that were answered rightly, or the 
              each time another
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from conjoin.calibration.answers import (
 from conjoin.calibration.conformal import Calibration, rows_for_false_alarm
 from conjoin.codecs.templates import Template
 from conjoin.core import stream
+from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.answers.meaning import Entails, Meaning
 from conjoin.questions.answers.prompts import Prompter, continues_texts, template_of
@@ -149,6 +151,7 @@ def calibrated(
     _refuse_few(len(questions))
     accepted = [_accepted(row, each) for row, each in enumerate(answers)]
     asked = ask(model, questions, settings, entails)
+    _tell_unread(asked)
     _refuse_few(len(asked.rows))
     right = np.array(
         [
@@ -209,6 +212,18 @@ def _refuse_few(count: int) -> None:
         raise ValueError(
             f"{MIN_QUESTIONS} questions that the model can read are needed to calibrate by, half "
             f"of which say how to score answers; these are {count}."
+        )
+
+
+def _tell_unread(asked: Asked) -> None:
+    """Questions that teach nothing, as they are never answered."""
+    unread = [row for row, why in enumerate(asked.unread) if why]
+    if unread:
+        warnings.warn(
+            f"{len(unread):,} of {len(asked.questions):,} questions can't be read and are left "
+            f"out, the first is question {unread[0]}: {asked.unread[unread[0]]}.",
+            ColumnWarning,
+            stacklevel=4,
         )
 
 
@@ -310,8 +325,7 @@ def _judged(
     if confidence >= needed:
         return ACCEPT, ""
     first = f"{_shown(said.texts[0])} ({said.agreement:.0%} of the draws)"
-    short = f"sure to {_percent(confidence, needed)}"
-    short += f", {NO_CONFIDENCE}" if np.isinf(needed) else f" where {needed:.0%} is needed"
+    short = _falls_short(confidence, needed)
     if said.next_share >= NEXT_SHARE and said.agreement + said.next_share >= BOTH_SHARE:
         place = int(np.argmax(said.shares[1:])) + 1
         second = f"{_shown(said.texts[place])} ({said.shares[place]:.0%})"
@@ -324,10 +338,12 @@ def _judged(
     return AMBIGUOUS, f"I would say {first}, and am not sure enough; {short}"
 
 
-def _percent(confidence: float, needed: float) -> str:
-    """With as many digits as part it from what is needed."""
+def _falls_short(confidence: float, needed: float) -> str:
+    """Both with as many digits as part them."""
+    if np.isinf(needed):
+        return f"sure to {confidence:.0%}, {NO_CONFIDENCE}"
     digits = next((d for d in range(4) if f"{confidence:.{d}%}" != f"{needed:.{d}%}"), 4)
-    return f"{confidence:.{digits}%}"
+    return f"sure to {confidence:.{digits}%} where {needed:.{digits}%} is needed"
 
 
 def _shown(text: str) -> str:

@@ -105,8 +105,13 @@ class Meaning:
         self._asked = frozenset(_words(question))
 
     def same(self, one: str, other: str) -> bool:
-        """Whether two answers say the same."""
-        if one.strip() == other.strip() or self.essence(one) == self.essence(other):
+        """Whether two answers say the same: also where one of them goes on behind it."""
+        if one.strip() == other.strip():
+            return True
+        first = self.essence(one)
+        second = self.essence(other)
+        shorter = min(len(first), len(second))
+        if shorter and first[:shorter] == second[:shorter]:
             return True
         return (
             self.entails is not None
@@ -120,7 +125,7 @@ class Meaning:
         return any(self._says(answer, each) for each in accepted)
 
     def _says(self, answer: str, accepted: str) -> bool:
-        if self.same(answer, accepted):
+        if self.essence(answer) == self.essence(accepted):
             return True
         said = _words(_first_line(answer))
         wanted = _words(accepted)

@@ -100,8 +100,8 @@ class Prompter:
         except ValueError as error:
             return [], str(error).rstrip(".")
         if -1 in codes:
-            strange = [each for each in question if -1 in self.tokens.codes(each)]
-            what = repr("".join(strange)[:SHOWN_CHARACTERS]) if strange else "words"
+            strange = [word for word in question.split() if -1 in self.tokens.codes(word)]
+            what = repr(" ".join(strange)[:SHOWN_CHARACTERS]) if strange else "blanks"
             return [], f"it has {what}, which the model has never seen"
         if len(codes) >= self.capacity:
             most = f"{self.capacity:,} {self.tokens.word}"
