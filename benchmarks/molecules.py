@@ -2,6 +2,7 @@
 
     python benchmarks/molecules.py draws --rows 50000 --steps 3000 --tests 10000 --samples 10000
     python benchmarks/molecules.py conditional --rows 20000 --steps 3000 --reading 0.3
+    python benchmarks/molecules.py conditional --start moses-model --judged 1500 --out both
     python benchmarks/molecules.py properties --sets esol,freesolv,lipo,bbbp
 
 Draws are raw, at temperature 1, drawn once. The measures are ours, after the definitions of D.

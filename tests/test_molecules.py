@@ -28,6 +28,8 @@ from conjoin.fitting.split import Rows, conflicts_words
 from conjoin.model.predictive import predictive
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
+from conjoin.predictors.forest import TREES, TREES_A_FOLD, Forest
+from conjoin.predictors.fragments import _members
 from conjoin.questions.design import _chosen, _shares
 from conjoin.questions.token_surprise import surprise_in
 
@@ -220,6 +222,8 @@ def test_fragments_predict_what_is_their_sum():
         errors = scorer.scores(case.rows.x)[:, 0] - case.rows.y.value
     assert float(errors.square().mean().sqrt()) < 0.1
     assert bool(scorer.covers(case.rows.x).all())
+    trees = [each for each in scorer.pool.modules() if isinstance(each, Forest)]
+    assert [len(each.root) for each in trees] == [TREES] * len(trees)
     broken = Event(torch.zeros_like(case.rows.x.value), case.rows.x.mask)
     broken.value[:, 0] = case.structures[0].vocabulary.encode(["("])[0][0]
     assert not bool(scorer.covers(broken).any())
@@ -242,6 +246,7 @@ def test_a_measurement_of_fragments_takes_a_part_of_the_rows(monkeypatch):
 @needs_rdkit
 def test_fragments_are_for_molecules():
     case = _case(RINGS, np.arange(20.0))
+    assert _members(case)["extra_trees"].trees_a_fold == TREES_A_FOLD
     assert method("fragments").tried(case)
     with pytest.raises(ValueError, match="no column holds SMILES"):
         method("fragments").fit(_without_molecules(case))
@@ -476,7 +481,7 @@ def test_a_number_is_predicted_without_log_p_of_x(several):
     x = model.model_.codec.encode(model.model_.codec.rows(frame["smiles"])).event
     for name, view in model.model_.views().items():
         assert view.state.direct, name
-        assert "sums the other targets out" in model.model_.card["predictors"][name]["why"]
+        assert view.pair.family_density.slow_candidates
         grid = torch.tensor(view.state.grid, dtype=torch.float64)
         with torch.no_grad():
             long, short = (predictive(view.pair, x, grid, direct) for direct in (False, True))

@@ -240,9 +240,8 @@ def _learn(
     joint, trained, weighed = learning.joint(progress)
     card = card_of(rows, split, options, config) | {"trained": asdict(trained)} | weighed
     card |= {"labels": propagated} if propagated else {}
-    model = Model(
-        codec, joint, target, state=State(seed=options.seed, cellwise=True, direct=True), card=card
-    )
+    state = State(seed=options.seed, cellwise=True, direct=True)
+    model = Model(codec, joint, target, state=state, card=card)
     if model.density_of_x.capabilities.typical:
         with progress.phase("what is typical", 1) as bar, budget.phase(USUAL):
             _fit_typicality(model, data["fit"].x, budget)

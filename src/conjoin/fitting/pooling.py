@@ -310,15 +310,15 @@ def _keep_number(
         grid = grid_for(model.pair, Event(heard.y, torch.ones_like(heard.y, dtype=torch.bool)))
         model.state = replace(model.state, grid=tuple(grid.tolist()))
         return
-    if model.pair.family_density.slow_candidates:
-        _put(model, pool, kept.predictor)
-        told["mixture"] = shares
-        told["why"] += "; the family's own p(y | x) was not asked, which sums the other targets out"
-        return
     if not held_out:
         _put(model, pool, kept.predictor)
         told["mixture"] = shares
         _tell_unweighed(model, slow.scores)
+        return
+    if model.pair.family_density.slow_candidates:
+        _put(model, pool, kept.predictor)
+        told["mixture"] = shares
+        told["why"] += "; the family's own p(y | x) was not asked, which sums the other targets out"
         return
     late = _held_out(model, held)
     two = {"predictors": kept.last(held_out), "family": late}

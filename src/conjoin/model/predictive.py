@@ -88,13 +88,17 @@ def grid_for(joint: Joint, y: Event, points: int = 257) -> Float[Tensor, " G"]:
 def predictive(
     joint: Joint, x: Event, grid: Float[Tensor, " G"], direct: bool = False
 ) -> Predictive:
-    """p(y | x) of a joint whose y is a number; ``direct``: without log p(x), which cancels, where a
-    predictor beside p(x) covers all rows."""
+    """p(y | x) of a joint whose y is a number; ``direct``: without log p(x), which cancels, in rows
+    that a predictor beside p(x) covers."""
     predictor = joint.separate_predictor if direct else None
-    if predictor is not None and bool(predictor.covers(x).all()):
-        log_density = predictor.log_prob(x, grid.expand(x.rows, -1))
-    else:
+    if predictor is None:
         log_density = joint.log_joint(x, grid)
+    else:
+        log_density = predictor.log_prob(x, grid.expand(x.rows, -1))
+        left = (~predictor.covers(x)).nonzero()[:, 0]
+        if len(left):
+            found = joint.log_joint(x.take(left), grid)
+            log_density = log_density.index_copy(0, left, found)
     density = (log_density - log_density.amax(1, keepdim=True)).exp()
     mass = torch.cumulative_trapezoid(density, grid, dim=1)
     cdf = torch.nn.functional.pad(mass, (1, 0))
