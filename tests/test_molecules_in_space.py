@@ -87,7 +87,7 @@ def test_log_p_is_that_of_the_factors(density):
 
 
 def test_no_order_pose_or_mirror_changes_log_p(density):
-    codec, event, joint = density
+    _, event, joint = density
     noise = torch.Generator().manual_seed(0)
     width = event.value.shape[1]
     changed = event.value[:4].clone()
@@ -119,14 +119,14 @@ def test_a_string_that_writes_no_graph_is_a_molecule_without_atoms(density):
 
 
 def test_a_graph_alone_has_the_log_p_of_its_string(density):
-    codec, event, joint = density
+    codec, _, joint = density
     alone = codec.space.check(codec.evidence({"molecule": "CO"}))
     string = joint._as_record(alone)[0]["string"]
     assert torch.allclose(joint.log_prob(alone), joint.chain.factors[0].log_prob(string))
 
 
 def test_log_p_of_some_places_is_refused(density):
-    codec, event, joint = density
+    _, event, joint = density
     one = event.take(slice(2, 3))
     hidden = torch.zeros_like(one.mask)
     hidden[:, 3, 1:4] = True

@@ -1,6 +1,8 @@
 """Molecules in space in and out of the command line: files that are read whole, and drawn molecules
 written as .sdf or .xyz."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ __all__ = [
     "asked_rows",
     "claim_drawn",
     "claims",
+    "content_of",
     "refuse_parts",
     "take_labels",
     "to_fit",
@@ -66,6 +69,11 @@ def to_fit(path: str, asked: Asked, kept: dict[str, Any], voice: Voice) -> _Fit:
     found, told = read_molecules(path, broken="skip" if asked.skip_broken else "refuse")
     voice.note(*told, f"{len(found):,} molecules in space.")
     return _Fit(found)
+
+
+def content_of(molecules: Sequence[Molecule]) -> bytes:
+    """A digest of molecules, in their order."""
+    return hashlib.sha256(written(molecules).encode()).digest()
 
 
 def asked_rows(
