@@ -429,11 +429,13 @@ class PointsFlowDensity(Density):
         free = len(self.numbers) * (rows.present.sum(1) - 1).clamp_min(0)
         out = out - free * self.unit.log()
         order = rows.present.sum(1).argsort(stable=True)
+        dtype = next(self.flow.parameters()).dtype
         for part in order.split(max(1, ASKED_PAIRS // max(1, rows.code.shape[1]) ** 2)):
             some = rows.take(part)
             with torch.no_grad():
                 told = self._tell(some, self.flow.net)
-                found = self.flow.log_prob(some.x, told, self._springs(some, torch.float64))
+                springs = self._springs(some, dtype)
+                found = self.flow.log_prob(some.x.to(dtype), told, springs).double()
             out = out.index_add(0, part, torch.where(some.present.sum(1) > 1, found, 0.0))
         return out
 
