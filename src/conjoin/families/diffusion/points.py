@@ -538,13 +538,20 @@ class PointsFlowDensity(Density):
 
     def _edit(self, event: Event, context: Record, how: Edit) -> Event:
         """Points outside of ``where`` (B, N, F) keep their places, up to the mean of all; the
-        others are carried to the noise and back. Codes stay."""
+        others are carried to the noise and back. Codes stay. CapabilityError for an edit that
+        exaggerates its context, or is led."""
+        if how.lead is not None or bool((how.strength > 1).any()):
+            raise CapabilityError(
+                type(self).__name__,
+                "an edit that exaggerates its context, or is led",
+                "edits under the context as it is",
+            )
         if how.noise == 0:
             return event
         rows = self._rows_of(event, context)
         free = rows.present if how.where is None else how.where[..., self.numbers].any(2)
         keep = rows.present & ~free
-        level = how.noise / (1 + how.noise)
+        level = max(how.noise / (1 + how.noise), 2 * self.config.blur)
         noise = torch.randn(
             rows.x.shape, generator=how.generator or stream(0, "edit"), dtype=torch.float64
         )
