@@ -429,6 +429,8 @@ def test_an_edit_keeps_the_atoms_that_it_is_told_to_keep(fitted, noise):
     assert torch.equal(out.value[..., 0], event.value[..., 0])
     none = density.edit(event, told, how=how._replace(noise=0.0))
     assert torch.allclose(none.value, event.value, atol=1e-12)
+    with pytest.raises(CapabilityError, match="exaggerates"):
+        density.edit(event, told, how=how._replace(strength=how.strength * 3))
 
 
 def test_a_loaded_flow_answers_to_the_bit(fitted):

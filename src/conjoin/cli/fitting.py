@@ -99,6 +99,7 @@ class _Parts:
     time: pd.Series | None
     reading: dict[str, Any] | None = None
     target_missing: tuple[Any, ...] = ()  # values of y that mean that it is not known
+    content: bytes | None = None  # a digest of rows that are neither a table nor pictures
 
 
 def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
@@ -263,6 +264,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
             found.groups,
             None,
             found.reading,
+            content=reader.content_of(found.x),
         )
     # whole numbers beside pictures are codes
     said = {} if found.labels.dtype.kind == "f" else {"type": "category"}
@@ -564,6 +566,8 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
 
 def _content(parts: _Parts) -> bytes:
     """A digest of all rows, in their order."""
+    if parts.content is not None:
+        return parts.content
     if parts.reading is not None:
         labels = "" if parts.y is None else "\n".join(map(str, parts.y))
         return hashlib.sha256(parts.x.tobytes()).digest() + labels.encode()
@@ -586,7 +590,8 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
                 f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin info "
                 f"{shlex.quote(asked.out)}"
             )
-    rows = "new/" if parts.reading is not None else "new.csv"
+    rows = "new.csv" if parts.reading is None else "new/"
+    rows = "new.sdf" if parts.content is not None else rows
     next_steps = _next(asked.out, useful_rate(model), rows)
     voice.path(f"The model lies in {asked.out}. Next:\n{next_steps}")
     voice.json({"model": asked.out, **facts_of(model)})

@@ -37,6 +37,7 @@ __all__ = [
     "claim_drawn",
     "claims",
     "claims_sheet",
+    "content_of",
     "named",
     "placed",
     "read_asked",
@@ -164,6 +165,10 @@ def claims(path: str) -> bool:
 def claim_drawn(out: str | None, force: bool) -> None:
     """An error where drawn pictures could not be written in the end."""
     claim_pictures(out, force)
+
+
+def content_of(pictures: Any) -> None:
+    """None: pictures are told by their pixels and their labels."""
 
 
 def refuse_parts(path: str) -> None:

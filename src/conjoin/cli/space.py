@@ -1,11 +1,17 @@
 """Molecules in space in and out of the command line: files that are read whole, and drawn molecules
 written as .sdf or .xyz."""
 
+import dataclasses
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from conjoin.chemistry.graph import Molecule
 from conjoin.cli.output import claim
+from conjoin.cli.pictures import FILE
 from conjoin.cli.voice import Voice
 from conjoin.codecs.molecule.codec import MoleculeRows
 from conjoin.codecs.molecule.files import written
@@ -20,6 +26,7 @@ __all__ = [
     "asked_rows",
     "claim_drawn",
     "claims",
+    "content_of",
     "refuse_parts",
     "take_labels",
     "to_fit",
@@ -68,6 +75,11 @@ def to_fit(path: str, asked: Asked, kept: dict[str, Any], voice: Voice) -> _Fit:
     return _Fit(found)
 
 
+def content_of(molecules: Sequence[Molecule]) -> bytes:
+    """A digest of molecules, in their order."""
+    return hashlib.sha256(written(molecules).encode()).digest()
+
+
 def asked_rows(
     model: Any,
     path: str,
@@ -76,12 +88,15 @@ def asked_rows(
     voice: Voice,
     skip_broken: bool = False,
 ) -> tuple[MoleculeRows, None]:
-    """Rows of molecules, as the model expects them; there are no labels."""
+    """Rows of molecules, as the model expects them, each with its file and its number there; there
+    are no labels."""
     if part is not None:
         raise ValueError(f"--part is about pictures, and {path} holds {PLURAL}.")
     found, told = read_molecules(path, broken="skip" if skip_broken else "refuse")
     voice.note(*told)
-    return model.codec.rows(found), None
+    rows = model.codec.rows(found)
+    names = [f"{Path(path).name} {row + 1}" for row in range(len(rows))]
+    return dataclasses.replace(rows, index=pd.Index(names, name=FILE)), None
 
 
 def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> None:

@@ -14,8 +14,8 @@ __all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_c
 
 # Asked in this order; the table takes what is left.
 KINDS: dict[str, str] = {
-    "molecule": "conjoin.codecs.molecule.codec:MoleculeCodec",
     "image": "conjoin.codecs.image.codec:ImageCodec",
+    "molecule": "conjoin.codecs.molecule.codec:MoleculeCodec",
     "smiles": "conjoin.codecs.smiles.codec:SmilesCodec",
     "text": "conjoin.codecs.text:TextCodec",
     "illustrated": "conjoin.codecs.composite:CompositeCodec",

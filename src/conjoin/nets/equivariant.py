@@ -21,6 +21,7 @@ Shape letters: B clouds, N points, D dimensions, F features of a point, G of a p
 P width of a pair, H heads, L layers, C numbers that are told of a cloud.
 """
 
+import abc
 import contextlib
 import math
 from collections.abc import Callable
@@ -240,6 +241,10 @@ class CloudNet(Body):
         found: Told = self.trunk(*self.cast(points, pairs, told), present)
         return found
 
+    @abc.abstractmethod
+    def pairs_of(self, told: Told) -> list[Tensor]:
+        """What each layer makes of the pairs, once for all levels of noise."""
+
 
 def _noise_features(noise: Float[Tensor, " B"]) -> Float[Tensor, "B T"]:
     """Of a share of noise, on a scale of logarithms."""
@@ -274,9 +279,14 @@ class EquivariantNet(CloudNet):
         )
         self.double()
 
+    @property
+    def geometry(self) -> list[Geometry]:
+        """The layers."""
+        return [layer for layer in self.layers if isinstance(layer, Geometry)]
+
     def pairs_of(self, told: Told) -> list[Tensor]:
         """What each layer makes of the pairs, whatever the noise."""
-        return [layer.told(told.z) for layer in self.layers]
+        return [layer.told(told.z) for layer in self.geometry]
 
     def compute(
         self, x: Tensor, noise: Tensor, told: Told, pairs: list[Tensor] | None = None
@@ -297,7 +307,7 @@ class EquivariantNet(CloudNet):
         expected = told.expected[..., 0]
         hidden = _hidden(told.present, x)
         share = noise[:, None, None]
-        for layer, pair in zip(self.layers, pairs, strict=True):
+        for layer, pair in zip(self.geometry, pairs, strict=True):
             distance, radial = _radial(squares(x), expected, self.details)
             if guess is not None:
                 radial = torch.cat([radial, (squares(guess) + NEAREST).sqrt()[..., None]], 3)
@@ -350,7 +360,7 @@ class CloudReader(Body):
         hidden = _hidden(told.present, x)
         radial = _radial(squares(x), told.expected[..., 0], self.net.details)[1]
         there = told.present.to(x.dtype)
-        for layer in self.net.layers:
+        for layer in self.net.geometry:
             pair = layer.told(told.z) + layer.noise(level)[:, None, None]
             seen = layer.seen(h, pair, radial)
             h = layer(h, pair, radial, hidden)[0]

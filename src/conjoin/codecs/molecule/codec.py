@@ -102,7 +102,7 @@ class MoleculeCodec(Codec):
         self.symbols = tuple(symbols)
         self.capacity = capacity
         self.resolution = resolution
-        self.told: tuple[str, ...] = ()
+        self.said: tuple[str, ...] = ()
         self.owner = type(self).__name__
 
     @classmethod
@@ -122,7 +122,7 @@ class MoleculeCodec(Codec):
             )
         codec = cls()
         rows = codec.rows(raw)
-        codec.told = rows.told
+        codec.said = rows.told
         return codec, rows
 
     def rows(self, raw: Any) -> MoleculeRows:
@@ -294,7 +294,7 @@ class MoleculeCodec(Codec):
             f"The data are molecules in space of {', '.join(self.symbols)}, at most "
             f"{self.capacity} atoms with their hydrogens; {rounded}, up to a translation, of one "
             "order of atoms that can be exchanged.",
-            *self.told,
+            *self.said,
         ]
 
     @property
@@ -334,14 +334,14 @@ class MoleculeCodec(Codec):
             "symbols": list(self.symbols),
             "capacity": self.capacity,
             "resolution": self.resolution,
-            "told": list(self.told),
+            "told": list(self.said),
             "owner": self.owner,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         codec = cls(data["symbols"], data["capacity"], data["resolution"])
-        codec.told = tuple(data["told"])
+        codec.said = tuple(data["told"])
         codec.owner = data["owner"]
         return codec
 

@@ -158,13 +158,13 @@ class CloudFlow(nn.Module):
         before: tuple[float, Tensor] | None = None
         for level, then in pairwise(levels):
             if kept is not None:
-                x = _kept(x, self._mixed(kept[1], start, level), *kept, told.present)
+                x = _kept(x, self._mixed(kept[1], start, level), kept[0], told.present)
             found = net.compute(x, x.new_full((len(x),), level), told, pairs)
             ahead = found if before is None else found + before[0] * (found - before[1])
             own = (x - (1 - level) / (1 - self.blur) * ahead) / level
             x = (1 - then) / (1 - self.blur) * ahead + then * own
             before = (self._lead(level, then, levels), found)
-        return x if kept is None else torch.where(kept[0][..., None], kept[1], x)
+        return x if kept is None else _kept(x, kept[1], kept[0], told.present)
 
     def _mixed(self, x: Tensor, noise: Tensor, level: float) -> Tensor:
         return (1 - level) / (1 - self.blur) * x + level * noise
@@ -233,8 +233,8 @@ def _log_ratio(level: float, blur: float) -> float:
     return math.log((1 - level) / (1 - blur) / level)
 
 
-def _kept(x: Tensor, wanted: Tensor, which: Tensor, _: Tensor, present: Tensor) -> Tensor:
-    """The points that stay at their places, in the frame in which they are kept."""
+def _kept(x: Tensor, wanted: Tensor, which: Tensor, present: Tensor) -> Tensor:
+    """The clouds moved to where ``which`` (B, N) are wanted, and these put there."""
     there = which[..., None].to(x.dtype)
     count = there.sum(1, keepdim=True).clamp_min(1)
     shift = ((wanted - x) * there).sum(1, keepdim=True) / count

@@ -429,11 +429,13 @@ class PointsFlowDensity(Density):
         free = len(self.numbers) * (rows.present.sum(1) - 1).clamp_min(0)
         out = out - free * self.unit.log()
         order = rows.present.sum(1).argsort(stable=True)
+        dtype = next(self.flow.parameters()).dtype
         for part in order.split(max(1, ASKED_PAIRS // max(1, rows.code.shape[1]) ** 2)):
             some = rows.take(part)
             with torch.no_grad():
                 told = self._tell(some, self.flow.net)
-                found = self.flow.log_prob(some.x, told, self._springs(some, torch.float64))
+                springs = self._springs(some, dtype)
+                found = self.flow.log_prob(some.x.to(dtype), told, springs).double()
             out = out.index_add(0, part, torch.where(some.present.sum(1) > 1, found, 0.0))
         return out
 
@@ -551,13 +553,20 @@ class PointsFlowDensity(Density):
 
     def _edit(self, event: Event, context: Record, how: Edit) -> Event:
         """Points outside of ``where`` (B, N, F) keep their places, up to the mean of all; the
-        others are carried to the noise and back. Codes stay."""
+        others are carried to the noise and back. Codes stay. CapabilityError for an edit that
+        exaggerates its context, or is led."""
+        if how.lead is not None or bool((how.strength > 1).any()):
+            raise CapabilityError(
+                type(self).__name__,
+                "an edit that exaggerates its context, or is led",
+                "edits under the context as it is",
+            )
         if how.noise == 0:
             return event
         rows = self._rows_of(event, context)
         free = rows.present if how.where is None else how.where[..., self.numbers].any(2)
         keep = rows.present & ~free
-        level = how.noise / (1 + how.noise)
+        level = max(how.noise / (1 + how.noise), 2 * self.config.blur)
         noise = torch.randn(
             rows.x.shape, generator=how.generator or stream(0, "edit"), dtype=torch.float64
         )
