@@ -22,13 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conjoin import JointDensity, from_pretrained
+from conjoin.codecs.templates import Template, template_in
 from conjoin.codecs.tokens import Bytes, Characters
 from conjoin.serving.app import create_app
 from conjoin.serving.continuation import Continuation, Wish
 from conjoin.serving.opening import opened
 from conjoin.serving.pieces import Writer, pieces_of
 from conjoin.serving.talk import TextModel
-from conjoin.codecs.templates import Template, template_in
 from conjoin.serving.text_api import _by_text
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
