@@ -128,6 +128,7 @@ def test_drawn_pictures_as_arrays_a_sheet_and_a_table(say, home):
     assert json.loads(say("sample @density-model -n 7 -o out.png --json").out) == {
         "rows": 7,
         "out": "out.png",
+        "mark": {"embedded": 1, "marked": True, "sidecars": [], "signed": True},
     }
     assert conjoin.read_images("out.png").images.shape == (1, 3 * 64 + 2 * 2, 3 * 64 + 2 * 2)
     say("sample @npz-model -n 4 -o out.csv")

@@ -185,7 +185,8 @@ def test_samples_without_a_seed_say_which_it_was(say):
     seed = first.err.split("--seed ")[1].split()[0]
     assert say(f"sample @m -n 5 --seed {seed}").out == first.out
     assert say("sample @m -n 5").out != first.out
-    assert say("sample @m -n 5 -o -").err == ""
+    assert "--seed" not in say("sample @m -n 5 -o -").err
+    assert say("sample @m -n 5 -o - -q").err == ""
 
 
 def test_quality_without_held_out_rows_says_what_it_is(say, home):

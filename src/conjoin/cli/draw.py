@@ -291,8 +291,6 @@ def impute(
     """Fill in missing cells: by the means of numbers and the most probable levels, or by random
     draws, stacked under a column `draw`. Hidden parts of pictures: the completions, the most
     probable first. A missing string, such as the caption of a picture: the most probable ones."""
-    import pandas as pd
-
     voice = Voice(quiet, as_json, out == "-")
     limits = limits_of(max_bytes, max_ratio, max_columns)
     reader = reader_of(data)
@@ -338,22 +336,28 @@ def impute(
         tails=tails,
         strategy=strategy,
     )
-    several = [_framed(estimator.model_, each) for each in (full if draws is not None else [full])]
-    cells = _filled(frame, several, estimator.model_.codec)
-    table = (
-        several[0]
-        if draws is None
-        else pd.concat(
-            [each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True
-        )
-    )
-    table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
+    with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
+        _tell_filled(estimator.model_, frame, full, draws, out, voice)
+
+
+def _tell_filled(
+    model: Any, frame: Any, full: Any, draws: int | None, out: str | None, voice: Voice
+) -> None:
+    """The filled rows, those of several draws below each other, and which cells were filled."""
+    import pandas as pd
+
+    several = [_framed(model, each) for each in (full if draws is not None else [full])]
+    cells = _filled(frame, several, model.codec)
+    table = several[0]
+    if draws is not None:
+        numbered = [each.assign(draw=i) for i, each in enumerate(several, 1)]
+        table = pd.concat(numbered, ignore_index=True)
+        table = table[["draw", *(name for name in table if name != "draw")]]
     voice.aside(
         f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
         + _replaced_words(cells)
     )
-    with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
-        answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+    answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
 
 
 def _complete(
