@@ -14,6 +14,9 @@ from pretend_device import PRETENDED, pretended
 
 import conjoin
 from conjoin import JointClassifier
+from conjoin.chemistry.graph import Molecule
+from conjoin.chemistry.strings import parse_smiles
+from conjoin.codecs.kinds import codec_for
 from conjoin.core import CapabilityError, Edit, Event, Flat, Space, Variable, stream
 from conjoin.core.device import choose_device, device_of, entered, moved
 from conjoin.families import FAMILIES, of_tables, resolve
@@ -417,8 +420,25 @@ def test_columns_with_strings_compute_on_another_device_as_on_the_cpu(there):
     )
 
 
+def test_molecules_in_space_compute_on_another_device_as_on_the_cpu(there):
+    water = parse_smiles("O")
+    xyz = np.array([[0.0, 0.0, 0.1], [0.0, 0.7, -0.4], [0.0, -0.7, -0.4]])
+    rows = [Molecule(water.numbers, water.bonds, water.charges, xyz)] * 4
+    codec, rows = codec_for(rows)
+    event = codec.fit(rows).encode(rows).event
+    config = resolve("molecules").set_params(
+        strings={"width": 8, "blocks": 1}, places={"width": 8, "pair_width": 4}
+    )
+    event = codec.space.check(event)
+    density = config.density.build(codec.space, config, event, stream(0))
+    far = copy.deepcopy(density).to(there)
+    assert torch.allclose(density.log_prob(event), far.log_prob(event), atol=1e-9)
+    here, other = (each.sample(3, generator=stream(0)) for each in (density, far))
+    assert torch.allclose(here.value, other.value, equal_nan=True)
+
+
 def test_every_family_is_asked():
-    asked = {*of_tables(), *PICTURES, *OF_BLOCKS, "multimodal"}
+    asked = {*of_tables(), *PICTURES, *OF_BLOCKS, "multimodal", "molecules"}
     of_folders = {name for name, each in FAMILIES.items() if each.needs}
     assert asked | of_folders == set(FAMILIES) and not asked & of_folders
     rows = {name for name, each in FAMILIES.items() if "vector" in each.layouts and not each.needs}

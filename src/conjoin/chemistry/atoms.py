@@ -37,8 +37,8 @@ def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
     """The molecules of events: None of a row of which no atom is known; without coordinates where
     none is known, NaN where one is not."""
     numbers_of = np.array([ATOMIC_NUMBER[symbol] for symbol in symbols])
-    value = event.value.numpy()
-    known: np.ndarray = event.known.numpy()
+    value = event.value.cpu().numpy()
+    known: np.ndarray = event.known.cpu().numpy()
     out: list[Molecule | None] = []
     for row in range(event.rows):
         places = np.flatnonzero(known[row, :, 0])

@@ -327,13 +327,14 @@ class MoleculesDensity(Density):
         """The tokens of each row, and the order of its atoms, then of the other positions; nothing
         of a row that is not known."""
         columns = [0, *range(BONDS, event.value.shape[2])]
-        packed = event.value[..., columns].to(torch.uint8).numpy()
+        packed = event.value[..., columns].to(torch.uint8).cpu().numpy()
+        there: np.ndarray = known.cpu().numpy()
         out: list[tuple[list[int], list[int]]] = []
         for row in range(event.rows):
-            if not known[row].any():
+            if not there[row].any():
                 out.append(([], []))
                 continue
-            key = packed[row].tobytes() + known[row].numpy().tobytes()
+            key = packed[row].tobytes() + there[row].tobytes()
             found = self._seen.get(key)
             if found is None:
                 found = self._read(event.take(slice(row, row + 1)))
