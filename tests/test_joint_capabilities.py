@@ -37,7 +37,7 @@ SMALL = {
 }
 # where ``size`` is the width of a picture's network
 OF_PICTURES = {"size": 0.125, "columns": "mixture", "precision": "float32"}
-SPACES = ("mixed", "discrete", "numbers", "columns and image", "image")
+SPACES = ("mixed", "discrete", "numbers", "columns and image", "image", "channels")
 WORD = Block("word", "sequence", (3,), (Variable("letter", "category", 2),))
 LEARNED = 24  # rows that a density is built from
 ROWS = 2  # that questions are asked about

@@ -370,6 +370,8 @@ class CascadeDensity(Density):
 
 
 def _grid_of(space: Space) -> tuple[int, int, int]:
+    if space.columns:
+        raise ValueError("A cascade takes pictures, and no columns beside: take 'illustrated'.")
     if space.grid is None or space.grid[1] % TIMES or space.grid[2] % TIMES:
         raise ValueError(
             "A cascade is of pictures whose height and width are even"
