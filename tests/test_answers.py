@@ -123,6 +123,10 @@ def test_no_prompts_and_long_ones(letters):
         ("Which?", "a", "b", False),
         ("Which city?", "Canberra", "Canberra, which lies inland", True),
         ("Which city?", "", "Canberra", False),
+        ("Which city?", "Canberra is its name", "Canberra", True),
+        ("Which city?", "New York", "New York Jets", False),
+        ("Which city?", "London", "London or Paris", False),
+        ("Which city?", "London", "London, not Paris", False),
     ],
 )
 def test_answers_that_say_the_same(question, one, other, same):
@@ -142,6 +146,12 @@ def test_answers_that_say_the_same(question, one, other, same):
         ("grey or gray", ["gray", "grey"], True),
         ("anything", [], False),
         ("first line\nParis", ["Paris"], False),
+        ("It is not Paris", ["Paris"], False),
+        ("It isn't Paris, it is London", ["Paris"], False),
+        ("Paris or London", ["Paris"], False),
+        ("3/4", ["4"], False),
+        ("It is 3/4.", ["3/4"], True),
+        ("No, it floats", ["No"], True),
     ],
 )
 def test_what_is_right(answer, accepted, right):
@@ -465,7 +475,8 @@ def test_from_the_shell(world, plain, tmp_path, capsys, monkeypatch):
     assert len(written) == 200 and written["verdict"].eq("accept").mean() > 0.2
     (tmp_path / "one.csv").write_text("only\n")
     assert run(["calibrate", "plain", "one.csv", "-o", "other"]) == 2
-    assert "question and answer" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "question and answer" in told and "is no header" in told
     assert run(["answer", "sure", "q.csv", "--max-risk", ".001"]) == 2
     assert "calibration questions" in capsys.readouterr().err
 

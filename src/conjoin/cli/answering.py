@@ -1,6 +1,7 @@
 """calibrate, answer: questions to a model of texts, and how far its answers can be trusted."""
 
 import csv
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,6 +154,14 @@ def _columns(path: Path, count: int) -> list[list[str]]:
     head = [cell.strip().casefold() for cell in rows[0]]
     wanted = (QUESTION, ANSWER)[:count]
     named = all(name in head for name in wanted)
+    if not named:
+        taken = "one is" if count == 1 else "two are"
+        warnings.warn(
+            f"{path} has no columns of the names {' and '.join(wanted)}: the first {taken} taken, "
+            f"and the first row, {rows[0]!r:.60}, is no header.",
+            UserWarning,
+            stacklevel=2,
+        )
     places = [head.index(name) for name in wanted] if named else list(range(count))
     out = []
     for line, row in enumerate(rows[1 if named else 0 :], 2 if named else 1):

@@ -84,8 +84,12 @@ FILLERS = frozenset(
         "known",
     ]
 )
+# that turn what is said round, where the question has none
+NEGATIONS = frozenset(["not", "no", "never", "nor", "neither", "none", "without", "cannot"])
+OR = "or"
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:st|nd|rd|th)?")
-WORD = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:st|nd|rd|th)?|[^\W_]+", re.UNICODE)
+WORD = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:st|nd|rd|th)?(?:/\d+)*|[^\W_]+", re.UNICODE)
+STOP = re.compile(r"[.,;:!?()](?=\s|$)")
 
 
 class Meaning:
@@ -106,12 +110,9 @@ class Meaning:
 
     def same(self, one: str, other: str) -> bool:
         """Whether two answers say the same: also where one of them goes on behind it."""
-        if one.strip() == other.strip():
+        if one.strip() == other.strip() or self.essence(one) == self.essence(other):
             return True
-        first = self.essence(one)
-        second = self.essence(other)
-        shorter = min(len(first), len(second))
-        if shorter and first[:shorter] == second[:shorter]:
+        if self._goes_on(one, other) or self._goes_on(other, one):
             return True
         return (
             self.entails is not None
@@ -119,23 +120,52 @@ class Meaning:
             and bool(self.entails(self.question, other, one))
         )
 
+    def _goes_on(self, longer: str, shorter: str) -> bool:
+        """Whether an answer says what the other says and then more, behind a stop or a word that
+        says nothing by itself: "New York Jets" is no New York, and "Rome or Paris" no Rome."""
+        wanted = self.essence(shorter)
+        line = _first_line(longer)
+        if not wanted or self._turned(_words(line), wanted) or OR in _words(line):
+            return False
+        first = STOP.split(line)[0]
+        if self.essence(first) == wanted:
+            return True
+        run: list[str] = []
+        for word in _words(first):
+            if word not in self._asked and word not in FILLERS:
+                run.append(word)
+            elif run:
+                break
+        return tuple(run) == wanted
+
+    def _turned(self, said: Sequence[str], wanted: Sequence[str]) -> bool:
+        """Whether an answer denies something, which neither the question nor ``wanted`` does."""
+        return bool(NEGATIONS.intersection(said) - self._asked - set(wanted))
+
     def is_right(self, answer: str, accepted: Sequence[str]) -> bool:
         """Whether an answer says one of those that are accepted: as a whole, in its words, one
-        behind the other, or, of a number, as the last number that it says."""
-        return any(self._says(answer, each) for each in accepted)
+        behind the other, or, of a number, as the last number that it says. Of several that it
+        leaves open ("one or two") each must be right, and what it denies is not said."""
+        said = _words(_first_line(answer))
+        parts = [part for part in _split(said, OR) if part] if OR not in self._asked else [said]
+        return any(self._is(answer, each) for each in accepted) or (
+            bool(parts)
+            and all(any(self._says(part, _words(each)) for each in accepted) for part in parts)
+        )
 
-    def _says(self, answer: str, accepted: str) -> bool:
+    def _is(self, answer: str, accepted: str) -> bool:
         if self.essence(answer) == self.essence(accepted):
             return True
-        said = _words(_first_line(answer))
-        wanted = _words(accepted)
+        return self.entails is not None and bool(self.entails(self.question, answer, accepted))
+
+    def _says(self, said: list[str], wanted: list[str]) -> bool:
+        if self._turned(said, wanted):
+            return False
         if len(wanted) == 1 and NUMBER.fullmatch(wanted[0]):
-            numbers = [word for word in said if NUMBER.fullmatch(word)]
+            numbers = [word for word in said if word[:1].isdigit() or word[:1] in "+-"]
             return numbers[-1:] == wanted
         places = range(len(said) - len(wanted) + 1)
-        if wanted and any(said[place : place + len(wanted)] == wanted for place in places):
-            return True
-        return self.entails is not None and bool(self.entails(self.question, answer, accepted))
+        return bool(wanted) and any(said[place : place + len(wanted)] == wanted for place in places)
 
     def essence(self, answer: str) -> tuple[str, ...]:
         """What an answer adds to the question, in normal form; all of its words where it adds
@@ -163,6 +193,17 @@ def _first_line(answer: str) -> str:
     return answer.strip().partition("\n")[0]
 
 
+def _split(words: Sequence[str], at: str) -> list[list[str]]:
+    """The words between those that part them."""
+    out: list[list[str]] = [[]]
+    for word in words:
+        if word == at:
+            out.append([])
+        else:
+            out[-1].append(word)
+    return out
+
+
 def _words(text: str) -> list[str]:
     """In normal form: no case, no marks, and numbers as digits.
 
@@ -174,7 +215,7 @@ def _words(text: str) -> list[str]:
         .casefold()
         .replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     )
-    plain = re.sub(r"'s\b", "", plain)
+    plain = re.sub(r"n't\b", " not", re.sub(r"'s\b", "", plain))
     found = [_number(word) if word[-1:] and NUMBER.match(word) else word for word in _cut(plain)]
     out: list[str] = []
     for word in found:
