@@ -473,10 +473,14 @@ def test_from_the_shell(world, plain, tmp_path, capsys, monkeypatch):
     assert run(["answer", "sure", "q.csv", "--max-risk", ".3", "-o", "out.csv", "-q"]) == 0
     written = pd.read_csv("out.csv")
     assert len(written) == 200 and written["verdict"].eq("accept").mean() > 0.2
-    (tmp_path / "one.csv").write_text("only\n")
+    (tmp_path / "one.csv").write_text("only\nthis\n")
     assert run(["calibrate", "plain", "one.csv", "-o", "other"]) == 2
-    told = capsys.readouterr().err
-    assert "question and answer" in told and "is no header" in told
+    assert "has no column 'question'; there are 'only'" in capsys.readouterr().err
+    pd.DataFrame(rows, columns=["Question", "Answer"]).to_parquet("q.parquet")
+    assert run(["answer", "sure", "q.parquet", "--max-risk", ".3", "-o", "again.csv", "-q"]) == 0
+    assert pd.read_csv("again.csv").equals(written)
+    assert run(["answer", "sure", "lost.csv", "--max-risk", ".3"]) == 2
+    assert "lost.csv does not exist" in capsys.readouterr().err
     assert run(["answer", "sure", "q.csv", "--max-risk", ".001"]) == 2
     assert "calibration questions" in capsys.readouterr().err
 

@@ -1,7 +1,5 @@
 """calibrate, answer: questions to a model of texts, and how far its answers can be trusted."""
 
-import csv
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +19,14 @@ QUESTION = "question"
 ANSWER = "answer"
 BETWEEN = "|"  # answers that are all right
 LISTS = (".txt", ".md", "")  # of files that hold one question a line
+ENDS = (".csv", ".tsv", ".txt", ".md", ".json", ".jsonl", ".parquet", ".gz")
 SHOWN = ("question", "answer", "verdict", "confidence", "reason")
 
 Questions = Annotated[
     str,
     typer.Argument(
         metavar="QUESTIONS",
-        help="A CSV file with columns question and answer; '|' stands between several right "
+        help="A table with columns question and answer; '|' stands between several right "
         "answers, and an empty one says that none is right.",
         show_default=False,
     ),
@@ -82,7 +81,7 @@ def answer(
         list[str],
         typer.Argument(
             metavar="QUESTION...",
-            help="Questions, or one file: a CSV file with a column question, or one a line.",
+            help="Questions, or one file: a table with a column question, or a text of lines.",
             show_default=False,
         ),
     ],
@@ -120,16 +119,24 @@ def answer(
 
 def _asked(given: list[str]) -> list[str]:
     """The questions themselves, or those of the one file that is given."""
-    if len(given) > 1 or not Path(given[0]).is_file():
-        return given
     path = Path(given[0])
+    if len(given) > 1 or not path.is_file():
+        _refuse_lost_file(given)
+        return given
     if path.suffix.lower() in LISTS:
         found = [line for line in _text(path).splitlines() if line.strip()]
     else:
-        found = [row[0] for row in _columns(path, 1)]
+        found = [row[0] for row in _columns(path, (QUESTION,))]
     if not found:
         raise ValueError(f"{path} holds no question.")
     return found
+
+
+def _refuse_lost_file(given: list[str]) -> None:
+    """A single word that ends like a file is no question."""
+    word = given[0]
+    if len(given) == 1 and len(word.split()) == 1 and word.lower().endswith(ENDS):
+        raise ValueError(f"{word} does not exist, or is no file.")
 
 
 def _pairs(file: str) -> tuple[list[str], list[Any]]:
@@ -137,41 +144,24 @@ def _pairs(file: str) -> tuple[list[str], list[Any]]:
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"{file} does not exist, or is no file.")
-    rows = _columns(path, 2)
+    rows = _columns(path, (QUESTION, ANSWER))
     several = [[each.strip() for each in row[1].split(BETWEEN) if each.strip()] for row in rows]
     return [row[0] for row in rows], [each or None for each in several]
 
 
-def _columns(path: Path, count: int) -> list[list[str]]:
-    """The cells of the first columns that are asked for: those named question and answer, or the
-    first ones of a file without such names."""
-    text = _text(path)
-    first = text.partition("\n")[0]
-    apart = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
-    rows = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=apart) if any(row)]
-    if not rows:
-        raise ValueError(f"{path} holds no question.")
-    head = [cell.strip().casefold() for cell in rows[0]]
-    wanted = (QUESTION, ANSWER)[:count]
-    named = all(name in head for name in wanted)
-    if not named:
-        taken = "one is" if count == 1 else "two are"
-        warnings.warn(
-            f"{path} has no columns of the names {' and '.join(wanted)}: the first {taken} taken, "
-            f"and the first row, {rows[0]!r:.60}, is no header.",
-            UserWarning,
-            stacklevel=2,
-        )
-    places = [head.index(name) for name in wanted] if named else list(range(count))
-    out = []
-    for line, row in enumerate(rows[1 if named else 0 :], 2 if named else 1):
-        if len(row) <= max(places):
-            raise ValueError(
-                f"{path}, row {line}: {len(row)} cell(s), and {count} are needed, "
-                f"{' and '.join(wanted)}."
-            )
-        out.append([row[place] for place in places])
-    return out
+def _columns(path: Path, wanted: tuple[str, ...]) -> list[list[str]]:
+    """The cells of the columns of these names, as they are written."""
+    from conjoin.codecs.table.read import read_table
+
+    frame, _ = read_table(path, as_written=wanted)
+    names = {str(name).strip().casefold(): name for name in frame}
+    for name in wanted:
+        if name not in names:
+            there = ", ".join(map(repr, map(str, frame)))
+            raise ValueError(f"{path} has no column {name!r}; there are {there}.")
+    chosen = frame[[names[name] for name in wanted]]
+    cells = chosen.astype(object).where(chosen.notna(), "")
+    return [[str(cell) for cell in row] for row in cells.itertuples(index=False)]
 
 
 def _text(path: Path) -> str:
