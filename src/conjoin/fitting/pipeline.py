@@ -16,7 +16,7 @@ from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.core.warnings import ColumnWarning
-from conjoin.families import FAMILIES, name_of, resolve, suited
+from conjoin.families import FAMILIES, name_of, refuse_columns_beside_class, resolve, suited
 from conjoin.fitting.bounded import open_beyond_bounds
 from conjoin.fitting.fast import left_out, replaced, simpler
 from conjoin.fitting.foresight import (
@@ -196,6 +196,7 @@ def _learn(
     assert rows.weight is not None
     with progress.phase("reading rows", 2) as bar, budget.phase("rows"):
         codec = _codec_of(rows, split, options, config)
+        refuse_columns_beside_class(config, codec.space, options.target_class is not None)
         bar.update(1)
         target = _target(rows, split.fit, options)
         if len(rows.x) == 1:
