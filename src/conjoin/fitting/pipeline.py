@@ -157,6 +157,7 @@ def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any
     else:
         codec.broaden(rows.x.take(split.fit))
     refuse_without_columns(codec, options.predictor)
+    refuse_columns_beside_class(config, codec.space, options.target_class is not None)
     return codec
 
 
@@ -196,7 +197,6 @@ def _learn(
     assert rows.weight is not None
     with progress.phase("reading rows", 2) as bar, budget.phase("rows"):
         codec = _codec_of(rows, split, options, config)
-        refuse_columns_beside_class(config, codec.space, options.target_class is not None)
         bar.update(1)
         target = _target(rows, split.fit, options)
         if len(rows.x) == 1:
