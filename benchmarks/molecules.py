@@ -314,9 +314,9 @@ def scaffold_split(smiles):
     return np.array(rows[:cut]), np.array(rows[cut:])
 
 
-def rivals(train, y, test, classes, names):
+def rivals(train, y, test, truth, classes, names):
     """By their ``names``: a random forest and boosting (LightGBM, or scikit-learn's without it) on
-    ECFP4 and rdkit's descriptors; what they say of the test."""
+    ECFP4 and rdkit's descriptors; what they say of the test. Each is printed when it has ended."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     table = [
@@ -329,13 +329,23 @@ def rivals(train, y, test, classes, names):
         for part in (train, test)
     ]
     kind = RandomForestClassifier if classes else RandomForestRegressor
-    models = {"forest": kind(500, random_state=0), "boosting": boosted(classes)}
-    models = {name: models[name] for name in names}
+    models = {"boosting": boosted(classes), "forest": kind(500, random_state=0)}
     out = {}
-    for name, model in models.items():
-        fitted = model.fit(table[0], y)
+    for name in (name for name in models if name in names):
+        start = time.process_time()
+        fitted = models[name].fit(table[0], y)
         out[name] = fitted.predict_proba(table[1])[:, 1] if classes else fitted.predict(table[1])
+        seconds = time.process_time() - start
+        told = {"rival": name, "cpu_s": seconds, "error": error_of(out[name], truth, classes)}
+        print(json.dumps(told), flush=True)
     return out
+
+
+def error_of(told, truth, classes):
+    """AUC of classes, root mean squared error of numbers."""
+    from sklearn.metrics import roc_auc_score
+
+    return roc_auc_score(truth, told) if classes else float(np.sqrt(np.mean((told - truth) ** 2)))
 
 
 def boosted(classes):
@@ -366,8 +376,6 @@ def by_familiarity(model, smiles, truth, told, classes):
 
 
 def properties(asked):
-    from sklearn.metrics import roc_auc_score
-
     strings = {"width": asked.width, "blocks": asked.blocks, "steps": asked.steps}
     family = Multimodal(strings=strings | ({"reading": asked.reading} if asked.reading else {}))
     for name in asked.sets.split(","):
@@ -388,15 +396,19 @@ def properties(asked):
             alone = reader.scores(model.model_.encode(list(test.smiles)).event).detach()
             number = alone if classes else model.model_.number.decode(alone[:, 0])
             said["network alone"] = np.asarray(number[:, 1] if classes else number)
-        if not asked.alone:
-            said |= rivals(
-                list(train.smiles), train[found.target], list(test.smiles), classes, asked.rivals
-            )
         truth = test[found.target].to_numpy()
         out = {"set": name, "measure": "AUC" if classes else "RMSE", "cpu_s": taken}
-        for each, told in said.items():
-            error = float(np.sqrt(np.mean((told - truth) ** 2)))
-            out[each] = roc_auc_score(truth, told) if classes else error
+        print(json.dumps(out | {"ours": error_of(ours, truth, classes)}), flush=True)
+        if not asked.alone:
+            said |= rivals(
+                list(train.smiles),
+                train[found.target],
+                list(test.smiles),
+                truth,
+                classes,
+                asked.rivals,
+            )
+        out |= {each: error_of(told, truth, classes) for each, told in said.items()}
         out["kept"] = by_familiarity(model.model_, list(test.smiles), truth, ours, classes)
         weights = model.model_.card["predictor"].get("weights", {})
         print(json.dumps(out | {"weights": weights}), flush=True)

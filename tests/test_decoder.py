@@ -16,11 +16,18 @@ from conjoin.families.autoregressive import continuation, sequence
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.autoregressive.text_mixture import TextMixtureDensity
 from conjoin.nets import decoder, decoder_rows
-from conjoin.nets.decoder import Decoder
+from conjoin.nets.decoder import Decoder, Turned
 from conjoin.nets.decoder_rows import ManyRows
 from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
-from conjoin.training.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonalised
+from conjoin.training.muon import (
+    COEFFICIENTS,
+    ITERATIONS,
+    Muon,
+    _by_squares,
+    _iterated,
+    orthogonalised,
+)
 from conjoin.training.progress import Progress
 
 OLD = Path(__file__).parent / "fixtures" / "models-strings"
@@ -257,6 +264,18 @@ def test_an_odd_width_is_refused():
         built(width=7)
 
 
+@pytest.mark.parametrize("places", [(), (7,)])
+def test_pairs_are_turned_as_complex_numbers_and_their_gradient_back(places):
+    h = torch.randn(2, 3, 7, 10, generator=stream(6)).double().requires_grad_()
+    angle = torch.randn(*places, 5, generator=stream(7)).double()
+    turned = Turned.apply(h, angle.cos(), angle.sin())
+    product = torch.complex(h[..., :5], h[..., 5:]) * torch.polar(torch.ones_like(angle), angle)
+    assert torch.allclose(turned, torch.cat([product.real, product.imag], -1), atol=1e-12)
+    asked = (h, angle.cos(), angle.sin())
+    assert torch.autograd.gradcheck(Turned.apply, asked)
+    assert torch.autograd.gradgradcheck(Turned.apply, asked)
+
+
 # ------------------------------------------------------------------ Muon
 
 
@@ -272,6 +291,17 @@ def test_orthogonalised_is_its_polynomial_of_the_singular_values(shape):
     assert torch.allclose(orthogonalised(matrix), left * values @ right, atol=1e-5)
     assert values.min() > 0.5
     assert values.max() < 1.3
+
+
+def test_orthogonalised_by_squares_is_the_iteration_itself():
+    """Of a matrix whose singular values span five orders too, where squares lose digits."""
+    matrix = torch.randn(24, 96, generator=stream(5)).double()
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    for spectrum in (values / values.norm(), torch.logspace(0, -5, 24).double() / 2):
+        whole = left * spectrum @ right
+        assert torch.allclose(_by_squares(whole), _iterated(whole), atol=1e-10)
+        single = whole.float()
+        assert torch.allclose(_by_squares(single), _iterated(single), atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6)])

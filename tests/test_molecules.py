@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import conjoin
-from conjoin import JointDensity, JointRegressor
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.chemistry.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.cli import run
 from conjoin.codecs.kinds import codec_for, codec_from_json
@@ -471,6 +471,45 @@ def test_counts_beside_a_number_are_refused_before_anything_is_read(family):
         with pytest.raises(ValueError, match=f"^family='.*': counts of .*, and y is {words}: take"):
             JointRegressor(family=family).fit(Unread(ALCOHOLS), y)
     assert not Multimodal(strings={"reading": 0.3}).takes_class_alone
+    table = pd.DataFrame({"smiles": ALCOHOLS, "kind": "a"})
+    if family == "ngram":
+        with pytest.raises(ValueError, match=r"^family='ngram': .*, and x has 2 columns beside"):
+            JointClassifier(family=family).fit(table, ["a", "b"] * (len(ALCOHOLS) // 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "words"),
+    [
+        (JointClassifier, ["text", "sort"], "beside 'text' stand 'sort' and a target: take"),
+        (JointClassifier, ["text", "more"], "beside 'more' stand 'text' and a target: take"),
+        (JointDensity, ["text", "size"], "beside 'text' stands 'size': take"),
+        (JointDensity, ["text", "sort", "label"], "beside 'text' stand 'sort', 'label': take"),
+    ],
+)
+def test_counts_beside_columns_are_refused_before_rows_are_encoded(kind, columns, words):
+    noise = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "text": ["".join(noise.choice(list("abc"), 9)) for _ in range(60)],
+            "size": noise.normal(size=60),
+            "sort": noise.choice(["x", "y"], 60),
+            "label": noise.choice(["p", "q"], 60),
+        }
+    )
+    table["more"] = table["text"]
+    types = {name: "text" for name in columns if name in ("text", "more")}
+    model = kind(family=Multimodal(strings={"family": "ngram"}), types=types)
+    more = () if kind is JointDensity else (table["label"],)
+    with pytest.raises(ValueError, match=f"^family='multimodal': counts of .*, and {words}"):
+        model.fit(table[columns], *more)
+
+
+def test_counts_beside_one_class_are_fitted():
+    noise = np.random.default_rng(0)
+    text = ["".join(noise.choice(list("abc"), 9)) for _ in range(60)]
+    table = pd.DataFrame({"text": text, "sort": noise.choice(["x", "y"], 60)})
+    model = JointDensity(family="ngram", types={"text": "text"}).fit(table)
+    assert np.isfinite(model.score_samples(table)).all()
 
 
 @needs_rdkit

@@ -212,7 +212,7 @@ class _JointEstimator(BaseEstimator):
         self.kind_ = kind_of(X)
         X = plain_frame(X)
         y = plain_frame(y)
-        self._refuse_family_beside(y)
+        self._refuse_family_beside(X, y)
         if self._target_class is not None and is_several(y):
             rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
             return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
@@ -247,15 +247,20 @@ class _JointEstimator(BaseEstimator):
         self._adopt(model, x, X)
         return self
 
-    def _refuse_family_beside(self, y: Any) -> None:
-        """ValueError, before X is read, for a family that can't stand beside such a y."""
+    def _refuse_family_beside(self, X: Any, y: Any) -> None:
+        """ValueError, before X is read, for a family that can't stand beside such a y, or beside y
+        and further columns."""
         target = self._target_class
         if target is None or (isinstance(self.family, str) and self.family == "auto"):
             return
         if is_several(y):
-            refuse_class_alone(resolve(self.family), "several columns")
+            refuse_class_alone(resolve(self.family), "y is several columns")
         elif not target.discrete:
-            refuse_class_alone(resolve(self.family), "a number")
+            refuse_class_alone(resolve(self.family), "y is a number")
+        elif isinstance(X, pd.DataFrame) and X.shape[1] > 1 and not _all_numbers(X):
+            family = resolve(self.family)
+            if not family.density.flat:  # of strings alone, so that one column is a string
+                refuse_class_alone(family, f"x has {X.shape[1]} columns beside the classes")
 
     def _fit_several(
         self,
@@ -1170,6 +1175,10 @@ class _JointEstimator(BaseEstimator):
             return evaluate(self._model(), rows, None, None, false_alarm, max_error)
         labels, known, *_ = self._read_target(y, len(rows))
         return evaluate(self._model(), rows, labels, known, false_alarm, max_error)
+
+
+def _all_numbers(frame: pd.DataFrame) -> bool:
+    return all(pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes)
 
 
 def estimator_of(task: str) -> Any:

@@ -26,6 +26,7 @@ __all__ = [
     "names",
     "of_tables",
     "refuse_class_alone",
+    "refuse_columns_beside_class",
     "reset",
     "resolve",
     "restored",
@@ -464,14 +465,30 @@ def suited(config: Any, space: Any) -> Any:
     return config.suited(space)
 
 
-def refuse_class_alone(config: Any, y: str) -> None:
-    """ValueError for a family of strings that can't stand beside ``y``, which is a number, or
-    several columns."""
+def refuse_class_alone(config: Any, what: str) -> None:
+    """ValueError for a family of strings that can be told one class alone; ``what`` it would be
+    told, as a part of a sentence."""
     if config.takes_class_alone:
         raise ValueError(
             f"family={name_of(config)!r}: counts of strings can be told one class and nothing "
-            f"else, and y is {y}: take 'text_mixture', counts beside a network, or 'sequence'."
+            f"else, and {what}: take 'text_mixture', counts beside a network, or 'sequence'."
         )
+
+
+def refuse_columns_beside_class(config: Any, space: Any, target: bool) -> None:
+    """ValueError for such a family where the columns of x hold more beside a string than one class,
+    or anything beside a ``target``."""
+    strings = [block.name for block in space.behind if block.ragged] if space.flat else []
+    if not strings:
+        return
+    columns = space.variables[: space.columns]
+    others = [block.name for block in space.behind if block.name != strings[-1]]
+    told = [variable.name for variable in columns] + others
+    alone = not others and all(variable.discrete for variable in columns)
+    if not alone or len(told) + target > 1:
+        beside = f"{', '.join(map(repr, told))}{' and a target' if target else ''}"
+        verb = "stand" if len(told) + target > 1 else "stands"
+        refuse_class_alone(config, f"beside {strings[-1]!r} {verb} {beside}")
 
 
 def _within_rows(config: Any, space: Any) -> Any:

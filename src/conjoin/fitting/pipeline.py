@@ -16,7 +16,7 @@ from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.core.warnings import ColumnWarning
-from conjoin.families import FAMILIES, name_of, resolve, suited
+from conjoin.families import FAMILIES, name_of, refuse_columns_beside_class, resolve, suited
 from conjoin.fitting.bounded import open_beyond_bounds
 from conjoin.fitting.fast import left_out, replaced, simpler
 from conjoin.fitting.foresight import (
@@ -157,6 +157,7 @@ def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any
     else:
         codec.broaden(rows.x.take(split.fit))
     refuse_without_columns(codec, options.predictor)
+    refuse_columns_beside_class(config, codec.space, options.target_class is not None)
     return codec
 
 

@@ -140,10 +140,25 @@ class SquaredRelu(torch.autograd.Function):
         return (slope * positive).mul_(2)
 
 
-def _turned(h: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Pairs of coordinates (first half, second half), turned by the angles of their positions."""
-    first, second = h.chunk(2, -1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+class Turned(torch.autograd.Function):
+    """Pairs of coordinates (first half, second half), turned by the angles of their positions; the
+    gradient is turned back, without the copies that those of the halves would take."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        dtype = torch.result_type(h, cosine)
+        out = torch.empty(h.shape, dtype=dtype, device=h.device)
+        first, second = h.chunk(2, -1)
+        left, right = out.chunk(2, -1)
+        torch.mul(first, cosine, out=left).sub_(second * sine)
+        torch.mul(second, cosine, out=right).add_(first * sine)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        cosine, sine = ctx.saved_tensors
+        return Turned.apply(slope, cosine, -sine), None, None
 
 
 class Block(nn.Module):
@@ -209,8 +224,9 @@ class Block(nn.Module):
     def _heads_of(self, h: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value (B, N, T, H / N)."""
         each = self.qkv(_even(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key = _turned(_even(each[:2]), cosine, sine)
-        return query, key, each[2]
+        pairs, (value,) = each.split((2, 1))
+        query, key = Turned.apply(_even(pairs), cosine, sine)
+        return query, key, value
 
     def _behind(self, h: Tensor, seen: Tensor) -> Tensor:
         h = h + self._dropped(self.out(seen.transpose(1, 2).flatten(2)))
