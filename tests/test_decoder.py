@@ -18,9 +18,9 @@ from conjoin.families.autoregressive.text_mixture import TextMixtureDensity
 from conjoin.nets import decoder, decoder_rows
 from conjoin.nets.decoder import Decoder
 from conjoin.nets.decoder_rows import ManyRows
+from conjoin.nets.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonalised
 from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
-from conjoin.training.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonalised
 from conjoin.training.progress import Progress
 
 OLD = Path(__file__).parent / "fixtures" / "models-strings"
