@@ -250,8 +250,7 @@ def _learn(
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
     told += conflicts_words(rows) if codec.one_answer else []
-    told += replaced(asked, config, codec, options)
-    told += left_out(asked, config, codec, options)
+    told += [*replaced(asked, config, codec, options), *left_out(asked, config, codec, options)]
     model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
     if model.has_number:
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
