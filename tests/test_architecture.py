@@ -105,6 +105,8 @@ DEFAULTS = {
     "ranges",
     "settle",
     "decoded",
+    "framed",
+    "unframed",
     "drawn",
     "recount",
     "surveyed",
@@ -124,6 +126,7 @@ DEFAULTS = {
     "as_written",
     # densities of strings: what reads and writes them, and what a fit may go on from
     "reader_of",
+    "network_reader",
     "writer_of",
     "string_in",
     "numbers_of",
@@ -137,6 +140,7 @@ DEFAULTS = {
     "source_of_features",
     "shared_head",
     "label_prior",
+    "_log_label_given",
     # predictors and how they are learned
     "describe",
     "scores_of_frame",

@@ -8,6 +8,7 @@ declare what no family does yet, by toys with a planted error each, and by tests
 import dataclasses
 import functools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ from conjoin.families.circuit.structure import chow_liu_tree, mutual_information
 from conjoin.families.classic.point_cloud import PointCloud, PointCloudDensity
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.testing import conformance
-from conjoin.testing.block_subjects import BLOCK_BUILDERS
+from conjoin.testing.block_subjects import BLOCK_BUILDERS, BlockSubject
 from conjoin.testing.conformance import (
     CHECKS,
     VERIFIED,
@@ -322,6 +323,9 @@ RAN = {
     ("point_cloud", "centred points"): OF_BLOCKS
     | {"score_identity", "loss_is_likelihood", "weights", "statistics"}
     | {"expectation_maximisation", "extremes", "invariances"},
+    ("points_flow", "centred points"): OF_BLOCKS | {"extremes", "invariances", "edits"},
+    ("points_flow", "centred points given class"): OF_BLOCKS - {"build_seeds"}
+    | {"extremes", "invariances", "edits", "contexts", "null_context"},
     ("multimodal", "columns and strings"): OF_BLOCKS
     | {"nothing_known", "conditionals", "conditionals_per_row", "regions", "typical"},
     ("chain", "columns and picture"): OF_BLOCKS
@@ -334,6 +338,7 @@ SLOW_RAN = {
     ("chain", "number and strings"),
     ("picture_diffusion", "image given class"),
     ("mixture", "columns and image"),
+    ("points_flow", "centred points given class"),
 }
 
 
@@ -859,6 +864,36 @@ def test_points_are_as_invariant_as_is_declared():
             one = Subject("points", tiny("single"), density, Event(rows))
             passed, detail = conformance._outcome(lambda s=one: CHECKS["invariances"](s))
             assert passed is found, detail
+
+
+class EditedDensity(PointCloudDensity):
+    """Edits the numbers of points in ``where`` by noise; ``wrong`` names the planted error."""
+
+    wrong = ""
+
+    @property
+    def capabilities(self):
+        return dataclasses.replace(super().capabilities, edits=True)
+
+    def _edit(self, event, context, how):
+        if how.noise == 0:
+            return event
+        noise = torch.randn(event.value.shape, generator=stream(1)).double()
+        where = torch.zeros_like(how.where) if self.wrong == "nothing" else how.where
+        where = torch.ones_like(where) if self.wrong == "everywhere" else where
+        return Event(event.value + noise * where)
+
+
+@pytest.mark.parametrize("wrong", ["", "nothing", "everywhere"])
+def test_an_edit_of_points_keeps_what_it_is_told_to_keep(wrong):
+    numbers = (Variable("x", "real"), Variable("y", "real"))
+    rows = Event(torch.randn(30, 4, 2, generator=stream(1)).double())
+    space = Block("cloud", "points", (4, 2), numbers, centred=True)
+    density = EditedDensity.build(space, PointCloud(), rows, stream(0))
+    density.wrong = wrong
+    one = BlockSubject("points", SimpleNamespace(rows=rows), density, rows)
+    passed, detail = conformance._outcome(lambda: CHECKS["edits"](one))
+    assert passed is (not wrong), detail
 
 
 # ----------------------------------------------------------------------------- what sums cannot see

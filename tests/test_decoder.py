@@ -18,9 +18,7 @@ from conjoin.families.autoregressive.text_mixture import TextMixtureDensity
 from conjoin.nets import decoder, decoder_rows
 from conjoin.nets.decoder import Decoder, Turned
 from conjoin.nets.decoder_rows import ManyRows
-from conjoin.training.learners import Batch, Gradient
-from conjoin.training.loop import Plan, train
-from conjoin.training.muon import (
+from conjoin.nets.muon import (
     COEFFICIENTS,
     ITERATIONS,
     Muon,
@@ -28,6 +26,8 @@ from conjoin.training.muon import (
     _iterated,
     orthogonalised,
 )
+from conjoin.training.learners import Batch, Gradient
+from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
 OLD = Path(__file__).parent / "fixtures" / "models-strings"

@@ -7,10 +7,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import conjoin
+from conjoin.chemistry.environments import environment_keys
 from conjoin.chemistry.graph import Molecule
 from conjoin.chemistry.measures import (
     angles_at,
@@ -22,9 +24,10 @@ from conjoin.chemistry.measures import (
 from conjoin.chemistry.strings import parse_smiles
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.molecule.files import read_file, write_file
-from conjoin.core import Event, stream
+from conjoin.core import Event, Pair, stream
 from conjoin.core.capabilities import CapabilityError
 from conjoin.families.molecules import Molecules, MoleculesDensity
+from conjoin.predictors import geometry
 from conjoin.report.space import drawing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -279,3 +282,114 @@ def test_a_gaussian_in_any_pose_is_normalised():
         log_q = -((flat / spread) ** 2).sum() / 2 - 6 * math.log(spread * math.sqrt(2 * math.pi))
         total.append(math.exp(space_metrics._log_gaussian(basis.T @ flat, model, sigma) - log_q))
     assert np.mean(total) == pytest.approx(1.0, abs=5 * np.std(total) / math.sqrt(len(total)))
+
+
+# ------------------------------------------------------------------ properties
+
+
+def property_of(molecule, seed):
+    """Additive in the atoms, but for a term of the geometry, with a little noise."""
+    oxygens = int((molecule.numbers == 8).sum())
+    return len(molecule) + 0.5 * oxygens + 0.02 * np.random.default_rng(seed).normal()
+
+
+@pytest.fixture(scope="module")
+def regressor(some):
+    y = np.array([property_of(one, seed) for seed, one in enumerate(some)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return conjoin.JointRegressor(family=TINY, random_state=0).fit(some, y), y
+
+
+def test_a_number_of_a_molecule_is_predicted_with_its_intervals(regressor, some):
+    model, y = regressor
+    assert model.model_.card["predictor"]["why"] == "as asked"
+    assert model.model_.state.predictor == "geometry"
+    error = np.abs(model.predict(some) - y).mean()
+    assert error < 0.1 * np.abs(y - np.median(y)).mean()
+    low, _, high = model.predict_quantiles(some).T
+    assert ((low <= y) & (y <= high)).mean() > 0.75
+
+
+def test_the_joint_of_a_number_and_molecules_is_the_sum_of_its_factors(regressor, some):
+    model, y = regressor
+    joint = model.model_.pair
+    x = model.model_.encode(some[:3]).event
+    label = model.model_.target.encode(y[:3], np.ones(3, bool))
+    apart = joint.log_evidence(x) + joint.predictor.log_prob(x, label.value[:, None])[:, 0]
+    assert torch.allclose(joint.log_prob(Pair(label, x)), apart)
+    prior = joint.base.prior
+    grid = torch.linspace(-60, 60, 24001).double()
+    mass = torch.trapezoid(prior.log_prob(Event(grid[:, None])).exp(), grid)
+    assert abs(float(mass) - 1) < 1e-3
+
+
+def test_a_molecule_without_places_has_the_distribution_of_all(regressor):
+    model, _ = regressor
+    x = model.model_.codec.space.check(model.model_.codec.evidence({"molecule": "CO"}))
+    joint = model.model_.pair
+    assert not joint.predictor.covers(x).any()
+    y = Event(torch.tensor([0.3]).double())
+    found = joint.log_prob(Pair(y, x)) - joint.log_evidence(x)
+    assert torch.allclose(found, joint.base.prior.log_prob(Event(y.value[:, None])))
+
+
+def test_no_order_or_mirror_changes_a_predicted_number(regressor, some):
+    model, _ = regressor
+    one = model.model_.rows(some[:3]).molecules[2]
+    order = np.random.default_rng(0).permutation(len(one))
+    other = dataclasses.replace(one.taken(order), xyz=-one.xyz[order] + 2.0)
+    assert abs(model.predict([one])[0] - model.predict([other])[0]) < 1e-6
+
+
+def test_molecules_of_a_wanted_number_are_drawn(regressor):
+    model, _ = regressor
+    found, y = model.sample(3, y=(5, 7), random_state=0)
+    assert len(found) == 3
+    assert ((y >= 5) & (y <= 7)).all()
+    _, fixed = model.sample(2, y=6.0, random_state=0)
+    assert fixed.tolist() == [6.0, 6.0]
+
+
+def test_a_saved_model_predicts_the_same_number(regressor, some, tmp_path):
+    model, _ = regressor
+    model.save(tmp_path / "model")
+    again = conjoin.load(tmp_path / "model")
+    assert (again.predict(some[:4]) == model.predict(some[:4])).all()
+
+
+def test_counts_find_what_is_additive():
+    rows = torch.tensor(np.random.default_rng(0).integers(1, 4, size=(60, 5)))
+    known = torch.tensor([1, 2, 3])
+    table = geometry.counts_of(rows, known)
+    assert table.tolist() == [[(row == key).sum() for key in (1, 2, 3)] for row in rows.numpy()]
+    y = table @ torch.tensor([1.0, -2.0, 0.5]).double() + 3
+    weight, bias = geometry._ridge(table, y, torch.full((60,), 1e6).double())
+    assert torch.allclose(table @ weight + bias, y, atol=1e-4)
+    assert geometry.counts_of(rows, known[:0]).shape == (60, 0)
+
+
+def test_keys_tell_neighbours_apart_in_every_order(density):
+    _, event, joint = density
+    codes = joint.graphs_and_places(event)["graph"].value[:, 0].long()
+    keys = environment_keys(codes)
+    assert ((keys != 0) == (codes.diagonal(dim1=1, dim2=2) > 0)).all()
+    order = torch.randperm(codes.shape[1], generator=torch.Generator().manual_seed(0))
+    assert torch.equal(environment_keys(codes[:, order][:, :, order]), keys[:, order])
+    names = [NAMES[row % len(NAMES)] for row in range(24)]
+    methane, methanol, ethane = (set(keys[names.index(n)].tolist()) for n in ("C", "CO", "CC"))
+    assert methane & methanol == {0, *(methane & ethane)}  # hydrogens of a carbon
+    assert len(methanol - {0}) == 4
+
+
+def test_geometry_is_for_molecules_in_space():
+    x = np.random.default_rng(0).normal(size=(120, 2))
+    with pytest.raises(ValueError, match="predictor='geometry' reads molecules in space"):
+        conjoin.JointRegressor(family="naive_bayes", predictor="geometry").fit(x, x[:, 0])
+
+
+def test_several_properties_of_molecules_are_refused_in_a_sentence(some):
+    y = pd.DataFrame({"gap": np.arange(160.0), "mu": np.arange(160.0)})
+    for family in ("circuit", TINY):
+        with pytest.raises(ValueError, match="fit each target by itself"):
+            conjoin.JointRegressor(family=family).fit(some, y)

@@ -118,7 +118,7 @@ NETWORK = at(
     ),
 )
 MUON = at(
-    "training/muon.py",
+    "nets/muon.py",
     ("tests/test_decoder.py", "-k", "muon or orthogonalised or bits"),
     ("one iteration too few", "range(ITERATIONS)", "range(ITERATIONS - 1)"),
     ("momentum does not look ahead", "matrix.grad.add(kept, alpha=MOMENTUM)", "kept"),

@@ -34,7 +34,10 @@ __all__ = [
 ]
 
 PLURAL = "molecules in space"  # what its files hold
-HOW_TO_LABEL = "molecules in space have none, their density is modelled"
+HOW_TO_LABEL = (
+    "the density of molecules in space is modelled here; their properties are learned in Python, "
+    "by JointRegressor().fit(molecules, y)"
+)
 SUFFIXES = (".sdf", ".xyz")
 
 

@@ -65,6 +65,7 @@ _OPTIONS = (
     ("max_time=...", "--max-time"),
     ("start_from=...", "--start-from"),
     ("skip_broken=True", "--skip-broken"),
+    ("read_molecules(..., broken='skip')", "--skip-broken"),
     ("resize='pad'", "--resize pad"),
     ("resize='stretch'", "--resize stretch"),
     ("types={'levels': 256}", "--levels 256"),

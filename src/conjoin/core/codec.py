@@ -294,6 +294,14 @@ class Codec(abc.ABC):
     def raw(self, rows: Rows) -> Any:
         """Rows as raw data of the kind that was given at fit, such as a DataFrame or an array."""
 
+    def framed(self, drawn: Any) -> Any:
+        """Drawn rows as a frame, among whose rows constraints choose."""
+        return self.rows(drawn).frame
+
+    def unframed(self, frame: Any) -> Any:
+        """Raw data of such a frame."""
+        return self.raw(self.rows(frame))
+
     @abc.abstractmethod
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> Rows:
         """The rows, whose missing cells that are not ``observed`` (B, D) come from ``decoded``."""

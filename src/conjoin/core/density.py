@@ -163,6 +163,8 @@ class Density(nn.Module, abc.ABC):
     takes_columns: ClassVar[bool] = False
     # whether it models strings and pictures that stand behind columns in one row
     takes_blocks: ClassVar[bool] = False
+    # whether a network that begins at its weights can learn to read y off its rows
+    read_by_network: ClassVar[bool] = False
     # whether log p of many candidates of y takes a look of a network at each of them
     slow_candidates: bool = False
     # whether log p of strings is summed over all ways to cut them inside ``ways.summed_over``
@@ -384,6 +386,11 @@ class Density(nn.Module, abc.ABC):
     def reader_of(self, column: int = 0) -> Any:
         """What tells one of its columns from the block behind them, as a predictor does, by the
         network of that block; None where nothing does."""
+        return None
+
+    def network_reader(self, outputs: int) -> Any:
+        """A module that begins at the weights of this density's network, which stay what they are,
+        and learns to read so many numbers off rows; None unless ``read_by_network``."""
         return None
 
     def writer_of(self, targets: int) -> Any:

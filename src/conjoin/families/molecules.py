@@ -32,17 +32,19 @@ Shape letters: B rows, N capacity, F = 4 + N features, T tokens, R readings.
 True
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conjoin.chemistry.atoms import BONDS, PLACES, molecules_of, symbols_of
 from conjoin.chemistry.canonical import canonical_order
 from conjoin.chemistry.elements import ATOMIC_NUMBER, LEAST_CHARGE, LEVELS_OF_CHARGE
+from conjoin.chemistry.environments import environment_keys
 from conjoin.chemistry.strings import parse_smiles, write_smiles
 from conjoin.chemistry.tokens import UNKNOWN, Vocabulary
 from conjoin.core import (
@@ -61,16 +63,23 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.random import draw_seed
-from conjoin.core.shapes import Float
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.autoregressive.sequence import Sequence as Strings
 from conjoin.families.chain import Chain, ChainDensity
 from conjoin.families.diffusion.points import PointsFlow
+from conjoin.nets.equivariant import CloudReader
 from conjoin.nets.molecular_graph import (
     MolecularGraph,
     graph_block,
 )
 
-__all__ = ["GraphOfString", "GraphOfStringDensity", "Molecules", "MoleculesDensity"]
+__all__ = [
+    "GraphOfString",
+    "GraphOfStringDensity",
+    "MoleculeReader",
+    "Molecules",
+    "MoleculesDensity",
+]
 
 CAPACITY_FACTOR = 1.25  # times the longest string of the fit, in tokens
 MIN_MOLECULES_FOR_MERGES = 8_000
@@ -200,6 +209,7 @@ class MoleculesDensity(Density):
 
     config_class = Molecules
     flat = False
+    read_by_network = True
     usual: Tensor
 
     def __init__(
@@ -497,6 +507,15 @@ class MoleculesDensity(Density):
         present = pad(event.there[..., 0], (0, more))
         return Event(value, torch.ones_like(value, dtype=torch.bool), present)
 
+    # ------------------------------------------------------------------ numbers of molecules
+
+    def network_reader(self, outputs: int) -> "MoleculeReader":
+        return MoleculeReader(self, outputs)
+
+    def graphs_and_places(self, event: Event) -> Record:
+        """Both blocks of molecules, whose atoms stand in the canonical order."""
+        return self._as_record(self.space.check(event))[0].only(["graph", "places"])
+
     # ------------------------------------------------------------------ what is usual
 
     def pairs_of_points(self, event: Event) -> Float[Tensor, "B N N 3"]:
@@ -565,3 +584,44 @@ class MoleculesDensity(Density):
         placed = record["places"].known[..., PLACES].all(2).any(1)
         places = torch.where(placed, standing.amin(1), torch.inf)
         return torch.minimum(string, places)
+
+
+class MoleculeReader(nn.Module):
+    """Numbers of molecules, read off graph and places by a network that begins as the flow's."""
+
+    def __init__(self, density: MoleculesDensity, outputs: int) -> None:
+        super().__init__()
+        self._density = (density,)  # in a tuple, torch does not take it for a part
+        self.cloud = CloudReader(copy.deepcopy(self._flow.flow.net), outputs)
+
+    @property
+    def _flow(self) -> Any:
+        """The flow of places."""
+        return self._density[0].chain.factors[2]
+
+    def rows(self, x: Event) -> Record:
+        """Graphs and places of rows, as ``forward`` takes them."""
+        return self._density[0].graphs_and_places(x)
+
+    def covers(self, rows: Record) -> Bool[Tensor, " B"]:
+        """Molecules all of whose atoms have a place."""
+        places = rows["places"]
+        there = places.there[..., 0] & places.known[..., 0]
+        placed = places.known[..., PLACES].all(2)
+        return (placed | ~there).all(1) & there.any(1) & self._has_atoms(rows)
+
+    def _has_atoms(self, rows: Record) -> Bool[Tensor, " B"]:
+        return (rows["graph"].value != 0).flatten(1).any(1)
+
+    def environments(self, rows: Record) -> Int[Tensor, "B N"]:
+        """A key of each atom with its bound neighbours; 0 where there is none."""
+        return environment_keys(rows["graph"].value[:, 0].long())
+
+    def sizes(self, rows: Record) -> Int[Tensor, " B"]:
+        """How many atoms there are."""
+        return (rows["graph"].value[:, 0].diagonal(dim1=1, dim2=2) > 0).sum(1)
+
+    def forward(self, rows: Record) -> Float[Tensor, "B K"]:
+        flow = self._flow
+        found: Tensor = self.cloud(*flow.inputs_of_reader(rows["places"], rows.only(["graph"])))
+        return found

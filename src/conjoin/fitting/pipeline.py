@@ -220,7 +220,7 @@ def _learn(
     choosing: dict[str, float] = {}
     if budget.bounded and not shares_backbone(config, options.predictor, target):
         with progress.phase("measuring p(y | x)", 1) as bar, budget.phase("measuring"):
-            choosing = foresee_predictors(options, codec, target, data, rows, split, budget)
+            choosing = foresee_predictors(options, codec, target, data, rows, split, budget, config)
             bar.update(1)
     later = _later(budget, target, data["fit"], split, choosing)
     read = None if options.stream is None else options.stream.reader(codec, target)
@@ -323,11 +323,7 @@ def _judging_in_time(
     most = rows_in_time(
         budget,
         seconds,
-        lambda count: (
-            model.pair.log_posterior(as_float(choose.x.take(slice(0, count))))
-            if model.has_classes
-            else model.pair.log_evidence(as_float(choose.x.take(slice(0, count))))
-        ),
+        lambda count: _own_word(model, choose.take(slice(0, count))),
         choose.rows,
         MIN_VALIDATION_ROWS,
     )
@@ -339,6 +335,16 @@ def _judging_in_time(
     some = np.sort(np.random.default_rng(seed).permutation(choose.rows)[:most])
     few = choose.take(torch.as_tensor(some))
     return data | {"choose": few}, split._replace(choose=split.choose[some])
+
+
+def _own_word(model: Model, rows: Pair) -> torch.Tensor:
+    """What the family says of y, or must say of x for that."""
+    x = as_float(rows.x)
+    if model.has_classes:
+        return model.pair.log_posterior(x)
+    if model.pair.ignores_label:
+        return model.pair.log_label_given(rows._replace(x=x))
+    return model.pair.log_evidence(x)
 
 
 def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,6 @@ __all__ = [
 AMPLE_VALIDATION_ROWS = 200
 MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
 MIN_POOL_ROWS = 50  # labelled rows from which on folds tell predictors apart
-PACED_TIME_SHARE = 0.1  # of all time, for a predictor that learns as long as there is time
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
 WITHOUT_COLUMNS = "the standard predictors read columns, and there are none"
 
@@ -147,10 +146,13 @@ def foresee_predictors(
     rows: Rows,
     split: Split,
     budget: Budget,
+    config: Any = None,
 ) -> dict[str, float]:
     """Seconds that each of the predictors is likely to take, measured on a few rows; nothing where
     no time is set or none of them is learned beside p(x)."""
     asked = options.predictor
+    if _is_auto(asked) and config is not None and config.density.read_by_network:
+        asked = "geometry"
     if not budget.bounded or target is None or asked is None or _without_columns(codec, asked):
         return {}
     assert rows.weight is not None
@@ -174,7 +176,9 @@ def foresee_predictors(
     named = _named(codec, target, list(asked) if isinstance(asked, list | tuple) else [asked], case)
     quick = {name: each for name, each in named.items() if not each.paced(case)}
     found = seconds_by_method(case, quick)
-    paced = dict.fromkeys(named.keys() - quick.keys(), budget.share(PACED_TIME_SHARE))
+    paced = {
+        name: budget.share(each.time_share) for name, each in named.items() if name not in quick
+    }
     return found | paced
 
 
@@ -185,9 +189,11 @@ def _asked(predictor: Any) -> Any:
 
 
 def _for_what_ignores_labels(model: Model, asked: Any) -> Any:
-    """What "auto" stands for where p(x) of rows without columns knows nothing of y: its features,
-    if it has some."""
+    """What "auto" stands for where p(x) of rows without columns knows nothing of y: a network that
+    begins as its own, or its features, if it has some."""
     pair = model.pair
+    if _is_auto(asked) and pair.ignores_label and pair.density_of_x.read_by_network:
+        return "geometry"
     can = pair.ignores_label and pair.source_of_features is not None
     return "features" if _is_auto(asked) and can and not model.codec.space.flat else asked
 
@@ -463,9 +469,13 @@ def _losses(model: Model, scorers: dict[str, Scorer], held: Pair) -> dict[str, T
         return {}
     halves = [held.take(slice(start, None, 2)) for start in (0, 1)]
     base = model.pair
-    losses = {
-        "family": torch.cat([base.log_evidence(half.x) - base.log_prob(half) for half in halves])
-    }
+    own = [
+        -base.log_label_given(half)
+        if base.ignores_label
+        else base.log_evidence(half.x) - base.log_prob(half)
+        for half in halves
+    ]
+    losses = {"family": torch.cat(own)}
     for name, scorer in scorers.items():
         judged = [
             (_calibrated(model, scorer, other), half)

@@ -125,7 +125,12 @@ def _learn(
     else:
         codec.broaden(rows.x.take(split.fit))
     options.refuse_doubts([*codec.notices, *words])
-    if codec.space.flat and codec.space.blocks and not codec.structures:
+    if not codec.space.flat:
+        raise ValueError(
+            f"Several targets stand beside columns, and {codec.plural} have none: fit each target "
+            "by itself."
+        )
+    if codec.space.blocks and not codec.structures:
         raise ValueError(
             "Several targets beside columns of text, or of several pictures, are not there yet: "
             "fit each target by itself."

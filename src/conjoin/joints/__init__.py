@@ -5,7 +5,7 @@ from conjoin.joints.base import Joint, Rebuild, flat_space, trust
 from conjoin.joints.build import build_joint
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid, Predictor
-from conjoin.joints.independent import Independent
+from conjoin.joints.independent import Independent, IndependentNumber
 from conjoin.joints.monolithic import Monolithic
 from conjoin.joints.reweighted import Posterior, Reweighted
 from conjoin.joints.shared_backbone import LabelConditioned, SharedBackbone
@@ -16,6 +16,7 @@ __all__ = [
     "ClassConditional",
     "Hybrid",
     "Independent",
+    "IndependentNumber",
     "Joint",
     "Monolithic",
     "Predictor",
@@ -31,6 +32,7 @@ KINDS: dict[str, type[Joint]] = {
         ClassConditional,
         Hybrid,
         Independent,
+        IndependentNumber,
         Monolithic,
         Reweighted,
         LabelConditioned,

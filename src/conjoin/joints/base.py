@@ -140,6 +140,14 @@ class Joint(Density):
         return self.log_prob(Pair(self.unknown(x.rows), x))
 
     @final
+    def log_label_given(self, event: Pair) -> Float[Tensor, " B"]:
+        """log p(y | x) of labelled rows, without log p(x) where x says nothing about y."""
+        return self._log_label_given(event)
+
+    def _log_label_given(self, event: Pair) -> Float[Tensor, " B"]:
+        return self.log_prob(event) - self.log_evidence(event.x)
+
+    @final
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
         """The rows whose missing cells p(y | x) can do without."""
         able = self.capabilities

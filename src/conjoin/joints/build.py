@@ -5,15 +5,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair, Space
+from conjoin.core import Density, Event, Pair, Space, stream
+from conjoin.families import resolve
 from conjoin.joints.base import Joint, flat_space
 from conjoin.joints.class_conditional import ClassConditional
-from conjoin.joints.independent import Independent
+from conjoin.joints.independent import Independent, IndependentNumber, column_of
 from conjoin.joints.monolithic import Monolithic
 
 __all__ = ["build_joint"]
 
 MAX_BYTE_LEVELS = 256
+PRIOR_COMPONENTS = 8  # of the mixture that is p(y) of a number
+PRIOR_PASSES = 50  # of expectation-maximisation
 
 
 def build_joint(
@@ -28,7 +31,7 @@ def build_joint(
     """The joint that a family's own nature asks for: p(y) p(x | y) if it takes a context, else one
     density over (y, x); where it takes nothing beside x, p(y) p(x): a predictor has all to say
     about y. ``build``: in place of that of the family. ValueError for a number beside a block that
-    is no row of numbers."""
+    is no row of numbers, unless the family's network can learn to read it."""
     build = build or config.density.build
     if y_space.variables[0].discrete and config.density.conditional:
         x_density = build(
@@ -39,6 +42,9 @@ def build_joint(
         return _apart(
             build(x_space, config, data.x, generator, weight=weight), y_space, data, weight
         )
+    if not x_space.flat and config.density.read_by_network:
+        density = build(x_space, config, data.x, generator, weight=weight)
+        return IndependentNumber(density, _prior_of_number(y_space, data.y, weight), y_space)
     if not x_space.flat:
         raise ValueError(
             f"y is a number, and strings alone ({x_space.name!r}) can stand beside classes alone: "
@@ -65,3 +71,17 @@ def _apart(density: Density, y_space: Space, data: Pair, weight: Tensor | None) 
     fixed = not any(parameter.requires_grad for parameter in density.parameters())
     joint.log_prior.requires_grad_(not fixed)
     return joint
+
+
+@torch.no_grad()
+def _prior_of_number(y_space: Space, y: Event, weight: Tensor | None) -> Density:
+    """p(y) of a number: a mixture, fitted to the rows that have one."""
+    known = y.mask
+    rows = Event(y.value[known][:, None])
+    mass = None if weight is None else weight[known]
+    config = resolve("mixture").set_params(components=PRIOR_COMPONENTS)
+    space = column_of(y_space)
+    prior: Density = config.density.build(space, config, rows, stream(0, "prior"), weight=mass)
+    for _ in range(PRIOR_PASSES):
+        prior.maximise(prior.statistics(rows, weight=mass))
+    return prior.eval()

@@ -160,7 +160,12 @@ class Hybrid(Joint):
         label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
         covered = self.predictor.covers(event.x)
         if not covered.all():
-            label = torch.where(covered, label, self.base.log_prob(event) - evidence)
+            own = (
+                self.base.log_label_given(event)
+                if self.base.ignores_label
+                else self.base.log_prob(event) - evidence
+            )
+            label = torch.where(covered, label, own)
         return evidence + torch.where(event.y.mask, label, torch.zeros_like(label))
 
     def _losses(
@@ -220,10 +225,8 @@ class Hybrid(Joint):
         self.effective_draws = (
             float((1 / weight.softmax(1).square().sum(1)).mean()) if event.rows else None
         )
-        chosen = x.value.reshape(event.rows, proposals, -1)[
-            torch.arange(event.rows), categorical(weight, generator)
-        ]
-        return self._with_label(event, Event(chosen), generator)
+        first = proposals * torch.arange(event.rows)
+        return self._with_label(event, x.take(first + categorical(weight, generator)), generator)
 
     @property
     def _token_by_token(self) -> bool:

@@ -19,6 +19,7 @@ PREDICTORS: dict[str, str] = {
     "text_bayes": "conjoin.predictors.texts:TextBayesMethod",
     "text_logistic": "conjoin.predictors.texts:TextLogisticMethod",
     "reader": "conjoin.predictors.reader:ReaderMethod",
+    "geometry": "conjoin.predictors.geometry:GeometryMethod",
     "pool": "conjoin.predictors.pool:PoolMethod",
 }
 

@@ -384,6 +384,8 @@ class Method(abc.ABC):
     shared: ClassVar[bool] = False  # whether it is learned together with p(x), not after it
     reads_structures: ClassVar[bool] = False  # whether it sees more than cells
     reads_texts: ClassVar[bool] = False  # whether it sees words
+    # of all time, where it learns as long as there is time
+    time_share: ClassVar[float] = 0.1
     folds: bool = False  # whether it is quick enough to be learned fold by fold
     dtype: ClassVar[Any] = np.float64  # of the table that it learns from
 

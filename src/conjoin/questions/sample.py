@@ -188,7 +188,7 @@ def _generated(
             n,
             None if model.target is None else model.target.name,
         )
-        X = X if model.codec.columnwise else model.codec.raw(model.rows(X))
+        X = X if model.codec.columnwise else model.codec.unframed(X)
     for words in () if tails else model.codec.drawn_outside(X, given):
         warnings.warn(words, ColumnWarning, stacklevel=3)
     return X, labels
@@ -229,7 +229,7 @@ def _range_of_y(model: Model, y: Any) -> list[Between]:
 
 def _framed(model: Model, X: Any, y: Any) -> tuple[pd.DataFrame, Any]:
     """The rows as a frame, in which constraints find their columns."""
-    return (X if model.codec.columnwise else model.rows(X).frame), y
+    return (X if model.codec.columnwise else model.codec.framed(X)), y
 
 
 def _drawer(

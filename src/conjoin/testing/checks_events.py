@@ -24,6 +24,7 @@ __all__ = [
     "batches",
     "build_seeds",
     "capabilities",
+    "edits",
     "extremes",
     "features",
     "inputs_unchanged",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 FAR = 1e6
+EDIT_ROUNDING = 1e-4  # of places that an edit keeps, which draws compute in float32
 
 check = check_of("blocks")
 
@@ -319,6 +321,37 @@ def _reloaded(density: Density, empty: Density) -> Density:
     weights = {key: value.contiguous().clone() for key, value in density.state_dict().items()}
     empty.load_state_dict(load(save(weights)))
     return empty
+
+
+@check
+def edits(subject: BlockSubject) -> None:
+    """An edit of no noise changes nothing; points outside of ``where`` stay where they are among
+    each other, codes stay; one of much noise changes the others."""
+    needs(subject.can.edits, "no edits")
+    space = subject.density.space
+    needs(space.unordered, "edits of points alone are looked at where rows are blocks")
+    rows = space.check(subject.complete.take(slice(0, 24)))
+    none = torch.zeros(rows.rows)
+    context = subject.context(rows.rows)
+    same = subject.density.edit(rows, context, how=Edit(0.0, none))
+    expect(torch.equal(same.value, rows.value), "an edit of no noise changes a row")
+    numbers = torch.tensor([not variable.discrete for variable in space.variables])
+    first = torch.arange(space.shape[0])[: rows.value.shape[1], None] < 1
+    where = first.expand(rows.value.shape)
+    out = subject.density.edit(rows, context, how=Edit(4.0, none, where, generator=stream(1)))
+    width = rows.value.shape[1]
+    value = out.value[:, :width]
+    there = rows.known.all(2)
+    codes = there[..., None] & ~numbers
+    expect(torch.equal(value[codes], rows.value[codes]), "an edit changes codes of points")
+    moved = (value - rows.value)[..., numbers]
+    kept = there & ~first[:, 0]
+    shift = (moved * kept[..., None]).sum(1) / kept.sum(1).clamp_min(1)[:, None]
+    off = (moved - shift[:, None])[kept].abs()
+    expect(not len(off) or float(off.max()) < EDIT_ROUNDING, "an edit moves points that it keeps")
+    alone = there[:, 0] & (there.sum(1) > 1)
+    apart = (moved[:, 0] - shift)[alone].abs()
+    expect(float(apart.max()) > EDIT_ROUNDING, "an edit of much noise changes nothing")
 
 
 @check

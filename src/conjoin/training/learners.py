@@ -24,8 +24,8 @@ from conjoin.core import Density, Event, Pair, Recipe, Record
 from conjoin.core.device import device_of, moved
 from conjoin.nets.body import Body
 from conjoin.nets.decoder import Hidden, HiddenConvolution
+from conjoin.nets.muon import Muon
 from conjoin.training import ranks
-from conjoin.training.muon import Muon
 
 __all__ = [
     "FALLING_SHARE",

@@ -254,6 +254,14 @@ class MoleculeCodec(Codec):
     def raw(self, rows: Any) -> list[Molecule | None]:
         return list(rows.molecules)
 
+    def framed(self, drawn: Any) -> pd.DataFrame:
+        """Drawn molecules are no rows: some are none, and nothing says that their atoms are
+        apart."""
+        return pd.DataFrame({COLUMN: pd.Series(list(drawn), dtype=object)})
+
+    def unframed(self, frame: Any) -> list[Molecule | None]:
+        return list(frame[COLUMN])
+
     def fill(self, rows: Any, observed: Tensor, decoded: Any) -> MoleculeRows:
         """Molecules, and places, that are not known come from ``decoded``."""
         pairs = zip(rows.molecules, decoded, strict=True)

@@ -19,6 +19,7 @@ __all__ = ["HYDROGENS", "claims", "order_of_string", "read_molecules", "with_str
 
 HYDROGENS = ("given", "add")
 BROKEN = ("refuse", "skip")
+HOW_TO_SKIP = "read_molecules(..., broken='skip')"
 SHOWN = 5  # molecules that a message names
 
 
@@ -83,7 +84,9 @@ def read_molecules(
             placed.append(len(molecule) - before)
         fault = fault_of(molecule)
         if fault and broken == "refuse":
-            raise ValueError(f"{where} {fault}")
+            raise ValueError(
+                f"{where} {fault.rstrip('.')}; {HOW_TO_SKIP} leaves such molecules out."
+            )
         if fault:
             skipped.append(f"{where} {fault.rstrip('.')}")
             continue

@@ -3,7 +3,7 @@ r"""Strings, token by token, with an end: one transformer whose weights all posi
     log p(x_1, ..., x_n | c) = sum_{t = 1..n} log p(x_t | x_<t, c) + log p(end | x_1, ..., x_n, c)
 
 C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2, with the transformer
-of ``conjoin.nets.decoder``, whose matrices are moved by Muon (``conjoin.training.muon``). After N
+of ``conjoin.nets.decoder``, whose matrices are moved by Muon (``conjoin.nets.muon``). After N
 tokens, the capacity, the end is certain: so all strings sum to one. Of a string whose beginning is
 known, log p is that of the beginning, and the rest is drawn token by token: both are exact. The
 context c is any record; a network learns what it means that nothing is known of it. A picture is

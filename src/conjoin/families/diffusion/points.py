@@ -490,6 +490,16 @@ class PointsFlowDensity(Density):
             parts[name] = event.hide(gone.reshape(-1, *(1,) * (event.value.dim() - 1)))
         return self.context_space.check(Record(parts), context.rows) if parts else context
 
+    def inputs_of_reader(self, event: Event, context: Any) -> tuple[Tensor, ...]:
+        """What ``conjoin.nets.equivariant.CloudReader`` takes of rows, without the places that none
+        of them has; the share of noise is the least that the flow knows."""
+        event = self.space.check(event)
+        rows = self._rows_of(event, self.context_space.check(context, event.rows))
+        rows = rows.take(torch.arange(event.rows))
+        points, pairs = self._inputs(rows)
+        noise = torch.full((event.rows,), self.config.blur, dtype=torch.float64)
+        return rows.x, points, pairs, rows.told, rows.present, noise
+
     def expected_distances(self, event: Event, context: Any) -> Float[Tensor, "B N N 3"]:
         """Of all pairs of points: their distance, what the context alone lets expect, and how many
         deviations lie between; zero where a point is not there."""
