@@ -15,11 +15,13 @@ from conjoin.datasets import draw_scenes
 from conjoin.families.diffusion.cascade import Cascade, CascadeDensity
 from conjoin.families.diffusion.latent import LatentDensity, LatentDiffusion
 from conjoin.families.multimodal import Multimodal
+from conjoin.fitting import pipeline
 from conjoin.nets.picture_autoencoder import PictureAutoencoder
 from conjoin.testing import conformance
 from conjoin.testing.conformance import run_case
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
+from conjoin.util.budget import Budget
 
 TYPES = {"caption": {"type": "text", "format": "words"}}
 QUICK = {"steps": 3, "size": 0.25, "points": 3, "sampling_steps": 3, "batch": 16}
@@ -138,6 +140,31 @@ def test_tiny_pictures_keep_the_contract(check):
 # ---------------------------------------------------------------------------- learning
 
 
+def test_what_is_lost_in_latents_is_told():
+    """The error of one picture is that of the means of its pixels given noisy latents, and is
+    told."""
+    data = Event(torch.randint(256, (5, 64), generator=stream(0)).double())
+    config = LatentDiffusion(size=0.25, precision="float32", latent_noise=0.3)
+    density = LatentDensity.build(of_pixels(8), config, data, stream(0))
+    error, nats = density.rebuilt(data)
+    net = density.core.autoencoder
+    pictures = data.value.unflatten(1, (1, 8, 8))
+    with torch.no_grad():
+        z = net.encode(pictures) + 0.3 * torch.randn(8, 8, 8, generator=stream(0, "rebuilt"))
+        shown = net.decode(z)[0].round().clamp(0, 255)
+        log_p = net.log_prob(pictures, z).flatten(1).mean(1)
+    assert torch.allclose(error, (shown - pictures).double().square().flatten(1).mean(1))
+    assert torch.allclose(nats, -log_p)
+    (words,) = density.notices(
+        data.hide(torch.arange(64)[None] < 64 * (torch.arange(5) < 2)[:, None])
+    )
+    off = float(error[2:].mean()) ** 0.5
+    bits = float(nats[2:].mean()) / math.log(2)
+    assert f"8 x 8 places of 8 numbers) are {off:.1f} of 256 grey levels off" in words
+    assert f"{bits:.2f} bits given them, in 3 rows" in words
+    assert density.notices(data.hide(torch.ones(64, dtype=torch.bool))) == []
+
+
 def test_an_autoencoder_learns_to_show_pictures():
     """Two kinds of pictures: after some steps the decoder tells them apart, and the bound rises."""
     dark = torch.rand(200, generator=stream(0)) < 0.5
@@ -166,6 +193,9 @@ def test_captioned_pictures_answer_all_questions(fitted, tmp_path):
     assert np.isfinite(fitted.score_samples(new)).all()
     assert fitted.status_ == {"log_prob": "lower bound", "sample": "lower bound"}
     given = {"caption": new["caption"][0]}
+    rebuilt = [words for words in fitted.model_.notices if "rebuilt from their latents" in words]
+    latent = fitted.family.pictures["family"] == "latent_diffusion"
+    assert len(rebuilt) == latent
     drawn, _ = fitted.sample(2, given=given, random_state=0)
     way = fitted.unfold(2, given=given, random_state=0)
     pairs = zip(way[-1]["picture"], drawn["picture"], strict=True)
@@ -179,6 +209,33 @@ def test_captioned_pictures_answer_all_questions(fitted, tmp_path):
     assert verdicts.isin(["accept", "unfamiliar"]).all()
     again = conjoin.load(fitted.save(tmp_path / "model"))
     assert np.allclose(again.score_samples(new), fitted.score_samples(new))
+
+
+def test_draws_are_not_made_where_they_tell_nothing(fitted, tmp_path):
+    """How a picture or a caption goes with columns is known of no row without columns: draws would
+    not tell it. Of few rows they stand for what is usual."""
+    model = conjoin.load(fitted.save(tmp_path / "model")).model_
+    encoded = model.encode(model.rows(captioned(30, seed=2)))
+    model.rank_blocks(encoded)
+    assert "bank" not in vars(model)
+    assert [len(each) for each in model.state.blocks] == [0, 30, 30, 0, 0]
+    model.rank_blocks(encoded.take(slice(0, 5)))
+    assert [len(each) for each in model.state.blocks] == [0, 256, 256, 0, 0]
+
+
+def test_parts_are_ranked_by_as_many_rows_as_there_is_time_for(fitted, tmp_path, monkeypatch):
+    model = conjoin.load(fitted.save(tmp_path / "model")).model_
+    held = model.rows(captioned(40, seed=2))
+    monkeypatch.setattr(pipeline, "MIN_VALIDATION_ROWS", 25)
+    short = Budget(1e-3)
+    pipeline._rank_blocks(model, held, short)
+    assert [len(each) for each in model.state.blocks][1:3] == [25, 25]
+    (words,) = short.cut
+    assert "what is usual of each part of a row was learned from 25 of 40 validation rows" in words
+    unbounded = Budget(None)
+    pipeline._rank_blocks(model, held, unbounded)
+    assert [len(each) for each in model.state.blocks][1:3] == [40, 40]
+    assert unbounded.cut == []
 
 
 def test_a_family_that_draws_no_pictures_is_refused():

@@ -9,6 +9,7 @@ from test_picture_diffusion import rows, space, spots
 
 from conjoin import JointDensity
 from conjoin.core import Event, Space, Variable, stream
+from conjoin.families.diffusion import wiener as wiener_module
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 from conjoin.families.diffusion.wiener import MIN_ROWS, ROWS_PER_AXIS, Wiener, axes_of
 from conjoin.fitting.warm_start import Start
@@ -70,6 +71,21 @@ def test_fewer_rows_than_pixels_have_the_same_axes():
     along = moments(pictures)[1] @ axes
     assert torch.allclose(along, wide.variances.double() * axes, atol=1e-3)
     assert wide.variances[0] > wide.variances[-1] > wide.rest
+
+
+@pytest.mark.parametrize("rows", [700, 300])
+def test_the_first_axes_alone_are_those_among_all(rows, monkeypatch):
+    falling = 0.97 ** torch.arange(400).double()
+    x = falling * torch.randn(rows, 400, generator=stream(5)).double()
+    variances, axes = wiener_module._principal(x, 40)
+    monkeypatch.setattr(wiener_module, "MAX_WHOLE", 10)
+    found, sought = wiener_module._principal(x, 40)
+    assert torch.allclose(sought.T @ sought, torch.eye(40).double(), atol=1e-9)
+    assert torch.allclose(found[:20], variances[:20], rtol=1e-6)
+    assert float(found.sum()) == pytest.approx(float(variances.sum()), rel=1e-3)
+    same = (sought[:, :10] * axes[:, :10]).sum(0).abs()
+    assert torch.allclose(same, torch.ones(10).double(), atol=1e-6)
+    assert torch.equal(found, wiener_module._principal(x, 40)[0])
 
 
 def test_few_pictures_leave_it_standard():

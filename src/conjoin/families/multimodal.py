@@ -954,7 +954,13 @@ class ColumnsAndBlocks(Density):
         return gain.where(columns.mask.any(1), torch.nan)
 
     def notices(self, event: Any) -> list[str]:
-        return self.first.notices(_parted(event, self.width)[0])
+        """Of the columns, and of each block by the rows that have one."""
+        columns, behind = _parted(event, self.width)
+        out = self.first.notices(columns)
+        for part in self.parts:
+            rows = behind.take(_whole(behind, part))
+            out += self.density_of(part).notices(self._event(rows, part))
+        return out
 
 
 class MultimodalDensity(ColumnsAndBlocks):

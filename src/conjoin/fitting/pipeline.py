@@ -257,8 +257,9 @@ def _learn(
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
     if model.ranks_blocks:
-        held = rows.x.take(split.choose)
-        model.rank_blocks(codec.encode(held) if len(held) else None)
+        with progress.phase("what is usual of each part", 1) as bar, budget.phase(USUAL):
+            _rank_blocks(model, rows.x.take(split.choose), budget)
+            bar.update(1)
     if target is not None:
         with budget.phase(CHOOSING):
             _choose(
@@ -289,6 +290,31 @@ def _fit_typicality(model: Model, x: Event, budget: Budget) -> None:
         some = np.random.default_rng(model.state.seed).permutation(x.rows)[:most]
         x = x.take(torch.as_tensor(np.sort(some)))
     model.fit_typicality(x)
+
+
+@torch.no_grad()
+def _rank_blocks(model: Model, held: Any, budget: Budget) -> None:
+    """What is usual of each block, by as many validation rows as there is time for."""
+    if not len(held):
+        model.rank_blocks(None)
+        return
+    encoded = model.codec.encode(held)
+    x = encoded.event
+    most = rows_in_time(
+        budget,
+        min(budget.free, budget.share(USUAL_TIME_SHARE)),
+        lambda count: model.typicality(as_float(x.take(slice(0, count)))),
+        x.rows,
+        MIN_VALIDATION_ROWS,
+    )
+    if most < x.rows:
+        budget.cut.append(
+            f"For want of time what is usual of each part of a row was learned from {most:,} of "
+            f"{x.rows:,} validation rows."
+        )
+        some = np.random.default_rng(model.state.seed).permutation(x.rows)[:most]
+        encoded = encoded.take(torch.as_tensor(np.sort(some)))
+    model.rank_blocks(encoded)
 
 
 def _choose(

@@ -534,13 +534,26 @@ class Model:
         of = self._familiarity_of_blocks
         found = () if held is None else reference_of(of.statistics(held.event, held.log_unseen))
         told = found if self.codec.columnwise else found[1:]
-        if not told or min(map(len, told)) < MIN_REFERENCE_ROWS:
+        few = [len(each) < MIN_REFERENCE_ROWS for each in told]
+        if not told or self._known_of_draws(few):
             nothing = torch.zeros(self.bank.rows, dtype=torch.float64)
             drawn = reference_of(of.statistics(self.bank, nothing))
             pairs = zip(found or drawn, drawn, strict=True)
             found = tuple(one if len(one) >= MIN_REFERENCE_ROWS else two for one, two in pairs)
         self.state = replace(self.state, blocks=found, between=True)
         self.__dict__.pop("familiarity", None)
+
+    def _known_of_draws(self, blocks: list[bool]) -> bool:
+        """Whether a draw of the model's own has a familiarity of one of the ``blocks`` that are
+        marked, the last ones of a row. Of how a picture goes with columns, say, nothing is ever
+        known, and draws, which are dear, would not tell it."""
+        if not any(blocks):
+            return False
+        drawn = self.unweighted.sample(1, generator=stream(self.state.seed, "one draw"))
+        x = drawn.x if isinstance(drawn, Pair) else drawn
+        known = self._familiarity_of_blocks.statistics(x, torch.zeros(1, dtype=torch.float64))
+        last = known[0, -len(blocks) :].isfinite()
+        return bool((last & torch.tensor(blocks)).any())
 
     def least_familiar_part(self, encoded: Encoded) -> list[int] | None:
         """Of each row which of the codec's ``parts`` is the least familiar, or behind them how well

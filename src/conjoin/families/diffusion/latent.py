@@ -39,10 +39,16 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Capabilities, Event, seeded, stream
+from conjoin.core.event import slices
 from conjoin.core.shapes import Bool, Float
 from conjoin.families.diffusion.denoiser import Denoiser
 from conjoin.families.diffusion.painter import Painter
-from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion, greys
+from conjoin.families.diffusion.picture import (
+    CHUNK_PICTURES,
+    PictureDensity,
+    PictureDiffusion,
+    greys,
+)
 from conjoin.nets.picture_autoencoder import PictureAutoencoder
 from conjoin.nets.worded import LOWER
 
@@ -50,6 +56,7 @@ __all__ = ["LatentDensity", "LatentDiffusion"]
 
 RUNNING = 0.02  # of the means and the scale of latents, that a step replaces
 FEW_PLACES = 4  # a side, up to which all places attend to each other
+REBUILT_ROWS = 256  # of which the error of the autoencoder is told, at most
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,40 @@ class LatentDensity(PictureDensity):
         error = self.core.autoencoder.error(pictures, mask, z)
         kl = 0.5 * (numbers.square() + least**2 - 1 - 2 * math.log(least)).flatten(1).sum(1)
         return error + kl.double() / value.shape[1]
+
+    # ------------------------------------------------------------------ the autoencoder
+
+    @torch.no_grad()
+    def rebuilt(self, event: Event) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+        """Of whole pictures that are encoded, and decoded from latents with the noise of the fit:
+        the mean squared error of a pixel, as grey levels squared, and -log P of a pixel, nats."""
+        pictures = event.value.unflatten(1, self.core.pixels)
+        errors = []
+        nats = []
+        for part in slices(event.rows, CHUNK_PICTURES):
+            numbers = self.core.autoencoder.encode(pictures[part])
+            noise = torch.randn(self.core.grid, generator=stream(0, "rebuilt"))
+            z = numbers + self.core.latent_noise * noise
+            place, _ = self.core.autoencoder.decode(z)
+            shown = place.round().clamp(0, self.core.levels - 1)
+            errors.append((shown.double() - pictures[part]).square().flatten(1).mean(1))
+            known = torch.ones_like(pictures[part], dtype=torch.bool)
+            nats.append(self.core.autoencoder.error(pictures[part], known, z))
+        return torch.cat(errors), torch.cat(nats).double()
+
+    def notices(self, event: Event) -> list[str]:
+        """How well pictures come back from their latents."""
+        whole = event.take(event.mask.all(1)).take(slice(0, REBUILT_ROWS))
+        if not whole.rows:
+            return []
+        error, nats = self.rebuilt(whole)
+        channels, high, wide = self.core.grid
+        return [
+            f"Pictures that are rebuilt from their latents ({high} x {wide} places of {channels} "
+            f"numbers) are {float(error.mean()) ** 0.5:.1f} of {self.core.levels} grey levels off "
+            f"(root mean square), and a pixel takes {float(nats.mean()) / math.log(2):.2f} bits "
+            f"given them, in {whole.rows:,} rows of the fit."
+        ]
 
     # ------------------------------------------------------------------ familiarity
 

@@ -26,6 +26,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from conjoin.core.random import stream
 from conjoin.core.shapes import Float
 
 __all__ = ["Wiener", "axes_of"]
@@ -34,6 +35,12 @@ MIN_ROWS = 256  # of which means and covariances are taken; of fewer pictures no
 ROWS_PER_AXIS = 8  # at least
 MAX_AXIS_NUMBERS = 1 << 20  # R D, at most
 PRIOR_ROWS = 16  # pictures of no class, as which the mean of a class begins
+# pixels or rows, up to which all axes are found to keep the first ones; a share of the axes that is
+# kept, up to which the first ones alone are sought among more
+MAX_WHOLE = 2048
+MAX_SOUGHT_SHARE = 0.25
+MORE_AXES = 1.25  # times as many directions as axes are sought
+POWERS = 6  # by which what is far from the first axes is made small
 
 
 def axes_of(grid: tuple[int, int, int], most: int) -> int:
@@ -121,9 +128,25 @@ def _principal(
     rows, pixels = apart.shape
     few = rows < pixels
     square = apart @ apart.T if few else apart.T @ apart
-    values, vectors = torch.linalg.eigh(square)
+    whole = len(square) <= MAX_WHOLE or axes > MAX_SOUGHT_SHARE * len(square)
+    values, vectors = torch.linalg.eigh(square) if whole else _sought(square, axes)
     top = values[-axes:].flip(0).clamp_min(0)
     vectors = vectors[:, -axes:].flip(1)
     if few:
         vectors = apart.T @ vectors / top.sqrt().clamp_min(1e-12)
     return top / rows, vectors
+
+
+def _sought(
+    square: Float[Tensor, "N N"], axes: int
+) -> tuple[Float[Tensor, " S"], Float[Tensor, "N S"]]:
+    """The largest eigenvalues, rising, and their vectors, S of them, at least as many as ``axes``:
+    by subspace iteration from a fixed beginning (N. Halko, P. Martinsson and J. Tropp (2011),
+    Finding structure with randomness, algorithm 4.4). The first are right to many digits, the last
+    to few, as those that follow them are about as large."""
+    size = int(MORE_AXES * axes)
+    basis = torch.randn(len(square), size, generator=stream(0, "axes"), dtype=square.dtype)
+    for _ in range(POWERS):
+        basis = torch.linalg.qr(square @ basis)[0]
+    values, turned = torch.linalg.eigh(basis.T @ square @ basis)
+    return values, basis @ turned
