@@ -61,6 +61,17 @@ ChatTemplate = Annotated[
     ),
 ]
 
+WatermarkKey = Annotated[
+    str | None,
+    typer.Option(
+        "--watermark",
+        metavar="FILE",
+        help="Answers in words carry a watermark by the key in this file, which is made where "
+        "there is none; `conjoin verify --key FILE` finds it.",
+        show_default=False,
+    ),
+]
+
 
 def serve(
     model: TextFolder,
@@ -92,16 +103,7 @@ def serve(
     precision: Precision = None,
     prompts: Prompts = None,
     chat_template: ChatTemplate = None,
-    watermark: Annotated[
-        str | None,
-        typer.Option(
-            "--watermark",
-            metavar="FILE",
-            help="Answers in words carry a watermark by the key in this file, which is made where "
-            "there is none; `conjoin verify --key FILE` finds it.",
-            show_default=False,
-        ),
-    ] = None,
+    watermark: WatermarkKey = None,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
 ) -> None:

@@ -326,7 +326,8 @@ def answering(
     table = verdicts(model.answers, asked, max_risk, false_alarm)
     for row, question in enumerate(questions):
         if not isinstance(question, str) and [turn["role"] for turn in question] != ["user"]:
-            table.at[row, "reason"] = "; ".join(filter(None, [table.at[row, "reason"], IN_CONTEXT]))
+            reason = str(table.at[row, "reason"])
+            table.at[row, "reason"] = f"{reason}; {IN_CONTEXT}" if reason else IN_CONTEXT
     return table
 
 
