@@ -6,6 +6,7 @@ import re
 import pytest
 from language_models import TEXTS, gguf_of
 
+import conjoin
 from conjoin.datasets import known_questions, prompts
 from conjoin.demos import chat
 from conjoin.questions.answers.meaning import Meaning
@@ -34,6 +35,18 @@ def test_it_makes_its_model_once_and_says_what_answers_are_worth(tmp_path, monke
         assert f"> {TEXTS[0]}" in out
         assert f"Of {len(TEXTS) // 2} held-out questions" in out
     assert "Weights are held in int4, int8" in said
+
+
+def test_a_model_of_an_earlier_version_is_calibrated_once(tmp_path, monkeypatch):
+    file = gguf_of(tmp_path / "tiny.gguf", "Q4_1", "Q8_0")
+    conjoin.from_pretrained(file, TEXTS, capacity=150).save(tmp_path / "model")
+    known = (TEXTS, [["the"], None] * (len(TEXTS) // 2))
+    monkeypatch.setattr(known_questions, "known_questions", lambda: known)
+    made, _ = chat.model_in(tmp_path / "model", None)
+    assert made.model_.answers.questions == len(TEXTS) // 2
+    monkeypatch.setattr(known_questions, "known_questions", lambda: ([], []))
+    again, _ = chat.model_in(tmp_path / "model", None)
+    assert again.model_.answers.settings == made.model_.answers.settings
 
 
 def test_without_the_wheel_it_says_how_to_get_it(monkeypatch):

@@ -58,17 +58,20 @@ def model_in(folder: Path, file: Path | None) -> Any:
     import conjoin
     from conjoin.datasets.known_questions import known_questions
     from conjoin.datasets.prompts import everyday_questions
+    from conjoin.serving.opening import model_of, opened
 
-    if not folder.exists():
+    if folder.exists():
+        made, template = opened(folder)
+        if model_of(made).answers is not None:  # else it is of an earlier version
+            return made, template
+    else:
         made = conjoin.from_pretrained(
             file or shipped_model(), everyday_questions(), capacity=CAPACITY
         )
         print("", *made.model_.card["notices"], sep="\n")
-        questions, answers = known_questions()
-        made.calibrate(questions, answers, draws=DRAWS, max_tokens=JUDGED_TOKENS)
-        made.save(folder)
-    from conjoin.serving.opening import opened
-
+    questions, answers = known_questions()
+    made.calibrate(questions, answers, draws=DRAWS, max_tokens=JUDGED_TOKENS)
+    made.save(folder, force=folder.exists())
     return opened(folder)
 
 
