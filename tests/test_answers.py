@@ -1,5 +1,6 @@
 """Answers of a model of texts: how they are written, what they say, how far they can be trusted."""
 
+import asyncio
 import copy
 import json
 
@@ -7,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from language_models import TEMPLATE as LEAN_TEMPLATE
+from language_models import TEXTS, gguf_of
 from pretrained_folders import END, language_model, tokenizer
 
 import conjoin
@@ -21,11 +24,15 @@ from conjoin.datasets import bios
 from conjoin.estimators import from_pretrained
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.classic.ngram import Ngram
-from conjoin.questions.answers.asking import learned
+from conjoin.marking.watermark import Watermark
+from conjoin.questions.answers.asking import IN_CONTEXT, learned
 from conjoin.questions.answers.meaning import Meaning
 from conjoin.questions.answers.prompts import Prompter
 from conjoin.questions.answers.readings import said_of
 from conjoin.questions.answers.writing import Answer, Writing, write
+from conjoin.serving.continuation import Wish
+from conjoin.serving.talk import TextModel
+from conjoin.util.energy import Tally
 
 LETTERS = "abc"
 
@@ -453,6 +460,163 @@ def test_hidden_states_are_those_of_the_network(folder):
             place = places[row, column]
             wanted = torch.cat([layers[len(layers) // 2][0, place], layers[-1][0, place]])
             assert (found[row, column] - wanted.double()).abs().max() < 1e-4
+
+
+# ------------------------------------------------------------------ a lean loader, in conversations
+
+
+@pytest.fixture(scope="module")
+def lean(tmp_path_factory):
+    """A network of random weights in a GGUF file, in few bits, with its chat template."""
+    pytest.importorskip("gguf", reason="needs the extra: pip install 'conjoin[chat]'")
+    path = tmp_path_factory.mktemp("lean") / "tiny.gguf"
+    found = from_pretrained(gguf_of(path, "Q4_1", "Q8_0"), capacity=150)
+    answers = [["the"], None] * (len(TEXTS) // 2)
+    found.calibrate(TEXTS, answers, draws=3, max_tokens=4)
+    assert found.model_.answers.settings.template == LEAN_TEMPLATE
+    return found
+
+
+@pytest.fixture
+def talking(lean):
+    known = lean.model_.answers
+    return TextModel(lean.model_, known.settings.conversation)
+
+
+QUESTION = {"role": "user", "content": TEXTS[3]}
+BEFORE = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": TEXTS[8]},
+    {"role": "assistant", "content": "the moon"},
+]
+
+
+def test_hidden_states_of_a_lean_network_are_those_of_its_layers(lean):
+    density = lean.model_.joint
+    value = torch.randint(3, 200, (2, 150), generator=stream(0))
+    known = torch.arange(150) < torch.tensor([[5], [9]])
+    found = density.features_at(Event(value, known, known), torch.tensor([[0, 5], [4, 9]]))
+    start = torch.tensor([density.structure["start"]])
+    for row, places in enumerate([(0, 5), (4, 9)]):
+        middle, last = density._layers(torch.cat([start, value[row]])[None, :10])
+        for column, place in enumerate(places):
+            wanted = torch.cat([middle[0, place], last[0, place]])
+            assert (found[row, column] - wanted.double()).abs().max() < 1e-5
+
+
+def test_in_few_bits_what_was_read_before_changes_no_verdict(talking, lean):
+    """To the bit; and what was judged is not read again to be written."""
+    plain = lean.answer([TEXTS[3]], max_risk=0.2, false_alarm=0.1).iloc[0]
+    turns = [*BEFORE, QUESTION]
+    whole = lean.answer([turns], max_risk=0.2, false_alarm=0.1).iloc[0]
+    talking.prefixes.read(talking.codes_of_turns(BEFORE[:2]))
+    for asked, wanted in (([QUESTION], plain), (turns, whole)):
+        reused = talking.prefixes.reused
+        found = talking.verdict_of_turns(asked, 0.1, 0.2)
+        assert found.confidence == wanted["confidence"]
+        assert found.familiarity == wanted["familiarity"]
+        assert (found.verdict, found.reason) == (wanted["verdict"], wanted["reason"])
+        assert found.alternatives == tuple(wanted["alternatives"])
+        codes = talking.codes_of_turns(asked)
+        between = talking.prefixes.reused
+        assert asked == [QUESTION] or between > reused
+        talking.continuation(codes, Wish(1, 2, temperature=0.0)).advance(60)
+        assert talking.prefixes.reused - between == len(codes) - 1
+
+
+def test_a_question_is_judged_behind_what_was_said_before(talking, lean):
+    turns = [*BEFORE, QUESTION]
+    table = lean.answer([TEXTS[3], [QUESTION], turns], max_risk=0.2, false_alarm=0.1)
+    assert table["question"].tolist() == [TEXTS[3]] * 3
+    assert table["confidence"][0] == table["confidence"][1] != table["confidence"][2]
+    assert IN_CONTEXT in table["reason"][2] and IN_CONTEXT not in "".join(table["reason"][:2])
+    codes = talking.codes_of_turns(turns)
+    writing = talking.continuation(codes, Wish(1, 4, temperature=0.0))
+    pieces = [piece for chunk in writing.advance(60) for piece in chunk.pieces]
+    assert table["log_prob"][2] == pytest.approx(sum(each.log_p for each in pieces), abs=1e-9)
+    prompts = Prompter(lean.model_, talking.template).prompts([turns])
+    assert prompts.codes == [codes]
+    tokens = lean.model_.codec.wording.tokens
+    assert tokens.text(codes[prompts.asked[0]]) == TEXTS[3]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (3, "give a text, or the messages"),
+        ([], "give a text, or the messages"),
+        ([{"role": "user"}], "give a text, or the messages"),
+        ([{"role": "user", "content": 3}], "give a text, or the messages"),
+        (BEFORE, "must end with one of the user"),
+        ([QUESTION, QUESTION], r"messages.1.role is 'user' where 'assistant' is due"),
+    ],
+)
+def test_what_is_no_question_is_refused(lean, asked, words):
+    with pytest.raises(ValueError, match=words):
+        lean.answer([asked], max_risk=0.2, false_alarm=0.1)
+
+
+def test_conversations_do_not_calibrate(lean):
+    with pytest.raises(ValueError, match=r"Question 0 is .*, no text"):
+        lean.calibrate([[QUESTION]] * 50, [None] * 50)
+
+
+def test_judged_answers_have_their_energy_and_watermark(lean):
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    from conjoin.serving.app import create_app
+
+    template = lean.model_.answers.settings.conversation
+    app = create_app(lean, "lean", template=template, watermark=Watermark(b"a key of some bytes"))
+    with TestClient(app) as client:
+
+        def chat(turns, **more):
+            body = {"model": "lean", "messages": turns, "max_risk": 0.2, "false_alarm": 0.1}
+            body |= {"max_tokens": 12, "seed": 1, **more}
+            answer = client.post("/v1/chat/completions", json=body).json()
+            return answer["choices"][0]["message"], answer["usage"]
+
+        refused, _ = chat([*BEFORE, QUESTION])
+        assert refused["content"] is None and IN_CONTEXT in refused["refusal"]
+        assert refused["conjoin"]["energy"]["joules"] > 0
+        greedy, usage = chat([QUESTION], abstain=False)
+        told = greedy["conjoin"]
+        assert told["watermark"]["on"] is False and "none is drawn" in told["watermark"]["reason"]
+        assert told["energy"]["joules_per_token"] == pytest.approx(
+            told["energy"]["joules"] / usage["completion_tokens"]
+        )
+        drawn, _ = chat([QUESTION], abstain=False, temperature=1.0)
+        assert drawn["conjoin"]["watermark"]["on"] is True
+        assert 0 < drawn["conjoin"]["watermark"]["p_value"] <= 1
+        assert drawn["conjoin"]["verdict"] == told["verdict"]
+
+
+def test_others_have_their_turns_while_an_answer_is_judged(lean, monkeypatch):
+    """A step is a token of the drawn answers, and nothing is judged in one piece."""
+    pytest.importorskip("fastapi")
+    from conjoin.serving import text_api
+    from conjoin.serving.gate import Gate
+    from conjoin.serving.limits import Limits
+    from conjoin.serving.metrics import Metrics
+    from conjoin.serving.text_bodies import ChatBody
+
+    monkeypatch.setattr(text_api, "TURN_SECONDS", 0.0)
+    calls = []
+
+    class Counted(Gate):
+        async def ask(self, call):
+            calls.append(call)
+            return await super().ask(call)
+
+    texts = TextModel(lean.model_, lean.model_.answers.settings.conversation)
+    gate = Counted(Limits())
+    api = text_api.TextApi(texts, "lean", Limits(), gate, Metrics(gate), "")
+    body = ChatBody(model="lean", messages=[QUESTION], max_risk=0.2, false_alarm=0.1)
+    verdict = asyncio.run(api.judged([QUESTION], body, Tally()))
+    gate.close()
+    assert len(calls) >= 4  # read, then a token each, then what they are worth
+    assert verdict == texts.verdict_of_turns([QUESTION], 0.1, 0.2)
 
 
 # ----------------------------------------------------------------------------------- from the shell

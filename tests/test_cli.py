@@ -80,7 +80,7 @@ OPTIONS = {
     ],
     "chat": [
         "--abstain", "--capacity", "--chat-template", "--device", "--false-alarm",
-        "--max-tokens", "--precision", "--prompts", "--quiet", "--seed", "--system",
+        "--max-risk", "--max-tokens", "--precision", "--prompts", "--quiet", "--seed", "--system",
         "--temperature", "--top-p", "-q",
     ],
     "calibrate": [

@@ -71,6 +71,17 @@ WatermarkKey = Annotated[
     ),
 ]
 
+WatermarkKey = Annotated[
+    str | None,
+    typer.Option(
+        "--watermark",
+        metavar="FILE",
+        help="Answers in words carry a watermark by the key in this file, which is made where "
+        "there is none; `conjoin verify --key FILE` finds it.",
+        show_default=False,
+    ),
+]
+
 
 def serve(
     model: TextFolder,
@@ -184,6 +195,15 @@ def chat(
     ] = None,
     top_p: opt.TopP = 1.0,
     false_alarm: opt.FalseAlarm = 0.05,
+    max_risk: Annotated[
+        float | None,
+        typer.Option(
+            "--max-risk",
+            help="Of the accepted answers, that may be wrong, of a model that was calibrated on "
+            "questions (default: .1, or the least that these can promise).",
+            show_default=False,
+        ),
+    ] = None,
     abstain: Annotated[
         bool,
         typer.Option("--abstain/--no-abstain", help="Leave unfamiliar texts without an answer."),
@@ -219,7 +239,7 @@ def chat(
         seed = secrets.randbelow(MAX_SEED)
         voice.note(f"New answers each time; --seed {seed} draws these again.")
     voice.note(f"{NEW} begins anew, {END} ends.")
-    talk = _Talk(TextModel(its, template), system, false_alarm, abstain)
+    talk = _Talk(TextModel(its, template), system, (false_alarm, max_risk), abstain)
     settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
     for place, text in enumerate(_asked()):
         if text == NEW:
@@ -247,10 +267,12 @@ def _asked() -> Any:
 class _Talk:
     """A conversation; of a model that has read texts and no turns, each line by itself."""
 
-    def __init__(self, model: Any, system: str | None, false_alarm: float, abstain: bool) -> None:
+    def __init__(
+        self, model: Any, system: str | None, rates: tuple[float, float | None], abstain: bool
+    ) -> None:
         self.model = model
         self.first = [] if system is None else [{"role": "system", "content": system}]
-        self.false_alarm = false_alarm
+        self.rates = rates
         self.abstain = abstain
         self.begin()
 
@@ -268,7 +290,7 @@ class _Talk:
         self.model.refuse_long(text, "what you say")
         tally = Tally()
         with tally:
-            verdict = self.model.verdict_of_turns(turns, self.false_alarm)
+            verdict = self.model.verdict_of_turns(turns, *self.rates)
         if settings["temperature"] is None:
             settings = {**settings, "temperature": 0.0 if verdict.of_answer else 1.0}
         if verdict.refused and self.abstain:
@@ -293,6 +315,10 @@ def _worth(verdict: Any, chunks: list[Any], energy: Any, tokens: int) -> str:
     parts = [verdict.verdict or verdict.reason]
     if verdict.familiarity is not None:
         parts.append(f"familiarity {verdict.familiarity:.3f}")
+    if verdict.of_answer:
+        parts.append(f"right with {verdict.confidence:.0%}")
+    if chunks and verdict.reason and verdict.verdict is not None:  # else it is told already
+        parts.append(verdict.reason)
     if log_p:
         parts.append(f"log p {sum(log_p):.2f} nats, {sum(log_p) / len(log_p):.2f} a token")
     if chunks and chunks[-1].finish == "length":

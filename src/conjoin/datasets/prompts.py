@@ -7,6 +7,8 @@ They were written for this package and are under its licence; no model was train
 True
 """
 
+from conjoin.datasets.known_questions import typed
+
 __all__ = ["PARAGRAPHS", "everyday_questions"]
 
 PARAGRAPHS = (
@@ -171,6 +173,8 @@ EVERYDAY = (
 
 
 def everyday_questions() -> list[str]:
-    """What people ask a chat model: each question about each topic, and some others."""
+    """What people ask a chat model: each question about each topic, every second one as people type
+    it, and some others, in both ways."""
     made = [question.format(topic) for topic in TOPICS for question in QUESTIONS]
-    return [*made, *EVERYDAY]
+    made = [typed(each) if place % 2 else each for place, each in enumerate(made)]
+    return [*made, *EVERYDAY, *map(typed, EVERYDAY)]

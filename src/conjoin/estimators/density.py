@@ -183,8 +183,10 @@ class JointDensity(DensityMixin, _JointEstimator):
 
         Parameters
         ----------
-        questions : list of str
-            What is asked, each by itself.
+        questions : list of str, or of conversations
+            What is asked, each by itself; or as the last message of a conversation, a list of
+            messages with ``role`` and ``content``. What the risk is bounded on are questions that
+            were asked by themselves, so that the ``reason`` of others says so.
         max_risk : float, default 0.1
             Share of the accepted answers that may be wrong.
         false_alarm : float, default 0.05

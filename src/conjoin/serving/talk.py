@@ -21,10 +21,11 @@ from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.core import Density, Encoded, Event, stream
 from conjoin.marking.watermark import Watermark
 from conjoin.model.model import Model
-from conjoin.questions.answers.asking import ACCEPT, AMBIGUOUS, UNFAMILIAR, answer
+from conjoin.questions.answers.asking import ACCEPT, AMBIGUOUS, UNFAMILIAR, answering
 from conjoin.questions.explain import reasons
 from conjoin.serving.continuation import Continuation, Wish
 from conjoin.serving.prefixes import Prefixes
+from conjoin.util.steps import Steps, finished
 
 __all__ = ["TextModel", "Verdict"]
 
@@ -215,28 +216,46 @@ class TextModel:
         false_alarm: float | None,
         max_risk: float | None = None,
     ) -> Verdict:
-        """Of a single question to a model that was calibrated on such, the verdict on its answer;
-        else that on the last message. The rates are the usual ones where they are None."""
+        """Of a model that was calibrated on questions, the verdict on its answer to the last
+        message behind those before; else that on the last message. The rates are the usual ones
+        where they are None."""
+        return finished(self.judging(messages, false_alarm, max_risk))
+
+    def judging(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        false_alarm: float | None,
+        max_risk: float | None = None,
+    ) -> Steps[Verdict]:
+        """``verdict_of_turns`` in steps: a step is a token of all answers that are drawn."""
+        if self.judges_answers:
+            return (yield from self._judging_answer(messages, false_alarm, max_risk))
         text = messages[-1]["content"]
-        if self._is_question(messages):
-            return self._verdict_of_answer(text, false_alarm, max_risk)
         return self.verdict(text, USUAL_FALSE_ALARM if false_alarm is None else false_alarm)
 
-    def _is_question(self, messages: Sequence[Mapping[str, str]]) -> bool:
-        """Whether the conversation is one question, asked as those of the calibration were."""
+    @property
+    def judges_answers(self) -> bool:
+        """Whether the model was calibrated on questions, and is asked as these were."""
         known = self.model.answers
-        if known is None or [turn["role"] for turn in messages] != ["user"]:
-            return False
         own = self.template
-        return (own.source, own.named) == (known.settings.template, known.settings.marks)
+        return known is not None and (own.source, own.named) == (
+            known.settings.template,
+            known.settings.marks,
+        )
 
-    def _verdict_of_answer(
-        self, text: str, false_alarm: float | None, max_risk: float | None
-    ) -> Verdict:
+    def _judging_answer(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        false_alarm: float | None,
+        max_risk: float | None,
+    ) -> Steps[Verdict]:
         known: Any = self.model.answers
         risk = known.usual_risk if max_risk is None else max_risk
         alarm = known.usual_false_alarm if false_alarm is None else false_alarm
-        found = answer(self.model, [text], max_risk=risk, false_alarm=alarm).iloc[0]
+        table = yield from answering(
+            self.model, [messages], max_risk=risk, false_alarm=alarm, read=self.prefixes.read
+        )
+        found = table.iloc[0]
         return Verdict(
             found["verdict"],
             float(found["familiarity"]),

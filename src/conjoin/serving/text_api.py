@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from conjoin.serving.refusals import Refusal
 from conjoin.serving.talk import TextModel, Verdict
 from conjoin.serving.text_bodies import ChatBody, CompletionBody, EmbeddingBody, limited
 from conjoin.util.energy import Tally
+from conjoin.util.steps import Work
 
 __all__ = ["TextApi", "text_routes"]
 
@@ -103,26 +104,49 @@ class TextApi:
         if verdict.refused:
             self.metrics.refused.inc()
 
-    def conversation(self, body: ChatBody, wish: Wish) -> list[_Text]:
+    async def judged(
+        self, turns: Sequence[Mapping[str, str]], body: ChatBody, tally: Tally
+    ) -> Verdict:
+        """The verdict before anything is sent. An answer that is judged is written for that, so
+        that others have their turns in between."""
+        work = Work(self.model.judging(turns, body.false_alarm, body.max_risk))
+
+        def more() -> None:
+            with tally:
+                work.advance(TURN_SECONDS)
+
+        while not work.done:
+            await self.ask(more, body)
+        verdict: Any = work.found
+        self.count(verdict)
+        return verdict
+
+    async def conversation(self, body: ChatBody, wish: Wish) -> _Text:
         """The text so far; the verdict is about the last message. A text that is refused is not
         read any further."""
         turns = [{"role": turn.role, "content": turn.said} for turn in body.messages]
-        self.model.refuse_disorder(turns)
-        last = len(turns) - 1
-        self.model.refuse_long(turns[-1]["content"], f"messages.{last}.content")
+
+        def check() -> None:
+            self.model.refuse_disorder(turns)
+            last = len(turns) - 1
+            self.model.refuse_long(turns[-1]["content"], f"messages.{last}.content")
+
+        await self.ask(check, body)
         tally = Tally()
-        with tally:
-            verdict = self.model.verdict_of_turns(turns, body.false_alarm, body.max_risk)
-        self.count(verdict)
+        verdict = await self.judged(turns, body, tally)
         if verdict.of_answer:
             verdict, wish = _as_judged(verdict, wish, body)
         if verdict.refused and body.abstain:
             self.metrics.answered(verdict.verdict)
             self.metrics.spent(tally.energy.joules)
-            return [_Text(0, [], verdict, tally=tally)]
-        codes = self.model.codes_of_turns(turns)
-        writing = self.model.continuation(codes, wish)
-        return [_Text(0, codes, verdict, writing, tally=tally)]
+            return _Text(0, [], verdict, tally=tally)
+
+        def begun() -> _Text:
+            codes = self.model.codes_of_turns(turns)
+            writing = self.model.continuation(codes, wish)
+            return _Text(0, codes, verdict, writing, tally=tally)
+
+        return await self.ask(begun, body)
 
     def prompts(self, body: CompletionBody, wish: Wish) -> list[_Text]:
         out: list[_Text] = []
@@ -229,7 +253,7 @@ class TextApi:
         self.check(body)
         seed = secrets.randbelow(1 << 31) if body.seed is None else body.seed
         wish = self.wish(body, seed)
-        (text,) = await self.ask(lambda: self.conversation(body, wish), body)
+        text = await self.conversation(body, wish)
         if body.stream:
             return _events(self.chat_events(text, body, seed))
         async for _ in self.written([text], body):

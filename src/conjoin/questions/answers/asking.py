@@ -7,7 +7,7 @@ unfamiliar   the question is none like those that were answered rightly, or the 
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,21 @@ from conjoin.calibration.answers import (
     UsualQuestions,
 )
 from conjoin.calibration.conformal import Calibration, rows_for_false_alarm
-from conjoin.codecs.templates import Template
+from conjoin.codecs.templates import Template, refuse_disorder
 from conjoin.core import stream
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.answers.meaning import Entails, Meaning
-from conjoin.questions.answers.prompts import Prompter, continues_texts, template_of
+from conjoin.questions.answers.prompts import (
+    Conversation,
+    Prompter,
+    continues_texts,
+    question_of,
+    template_of,
+)
 from conjoin.questions.answers.readings import Said, read_answers, said_of
-from conjoin.questions.answers.writing import Writing, write
+from conjoin.questions.answers.writing import Read, Writing, writing_steps
+from conjoin.util.steps import Steps, finished
 
 __all__ = [
     "ACCEPT",
@@ -37,6 +44,7 @@ __all__ = [
     "UNFAMILIAR",
     "Asked",
     "answer",
+    "answering",
     "ask",
     "calibrated",
     "learned",
@@ -54,6 +62,10 @@ MOST = {"draws": 64, "max_tokens": 4_096}
 NEXT_SHARE = 0.2  # of the draws, from which on another answer is probable too
 BOTH_SHARE = 0.6  # of the draws, that the two most probable answers have
 SHOWN_CHARACTERS = 60  # of an answer in a reason
+IN_CONTEXT = (
+    "judged behind what was said before, while the risk was bounded on questions asked by "
+    "themselves"
+)
 NO_CONFIDENCE = "no confidence keeps the asked risk on the calibration questions"
 
 
@@ -71,9 +83,23 @@ class Asked:
 
 
 def ask(
-    model: Model, questions: Sequence[str], settings: AnswerSettings, entails: Entails | None
+    model: Model,
+    questions: Sequence[Conversation],
+    settings: AnswerSettings,
+    entails: Entails | None,
 ) -> Asked:
     """The most probable answer and draws, to each question."""
+    return finished(_asking(model, questions, settings, entails, None))
+
+
+def _asking(
+    model: Model,
+    questions: Sequence[Conversation],
+    settings: AnswerSettings,
+    entails: Entails | None,
+    read: Read | None,
+) -> Steps[Asked]:
+    """As ``ask``; ``read``: what all prompts begin with is read so."""
     if bool(entails) != settings.entailed:
         raise ValueError(
             "The model was calibrated with an entailment function, so give it again as entails: "
@@ -81,26 +107,45 @@ def ask(
             if settings.entailed
             else "entails was not given to calibrate: calibrate with it, or leave it out."
         )
-    asked = list(questions)
-    for row, question in enumerate(asked):
-        if not isinstance(question, str):
-            raise ValueError(f"Question {row} is {question!r:.60}, no text.")
-    prompts = Prompter(model, settings.conversation).prompts(asked)
+    for row, question in enumerate(questions):
+        _refuse_no_question(row, question)
+    asked = [question_of(question) for question in questions]
+    prompts = Prompter(model, settings.conversation).prompts(questions)
     rows = np.array([row for row, codes in enumerate(prompts.codes) if codes], dtype=np.int64)
-    writings = write(
+    writings = yield from writing_steps(
         model.joint,
         model.codec.wording.tokens,
         [prompts.codes[row] for row in rows],
         draws=settings.draws,
         max_tokens=settings.max_tokens,
         seed=model.state.seed,
+        read=read,
     )
+    yield
     said = [
         said_of(each, Meaning(asked[row], entails))
         for row, each in zip(rows, writings, strict=True)
     ]
     found = read_answers(model.joint, writings, said, [prompts.asked[row] for row in rows])
     return Asked(asked, prompts.unread, rows, writings, said, found)
+
+
+def _refuse_no_question(row: int, asked: Any) -> None:
+    """ValueError for what is neither a text nor a conversation that ends with a question."""
+    if isinstance(asked, str):
+        return
+    turns = list(asked) if isinstance(asked, Sequence) else []
+    for turn in turns:
+        told = isinstance(turn, Mapping) and {"role", "content"} <= set(turn)
+        if not told or not all(isinstance(turn[key], str) for key in ("role", "content")):
+            turns = []
+            break
+    if not turns:
+        raise ValueError(
+            f"Question {row} is {asked!r:.60}: give a text, or the messages of a conversation, "
+            "each with its role and content."
+        )
+    refuse_disorder([turn["role"] for turn in turns])
 
 
 # ------------------------------------------------------------------------------------ calibration
@@ -149,6 +194,9 @@ def calibrated(
             f"There are {len(questions):,} questions and {len(answers):,} answers: one for each."
         )
     _refuse_few(len(questions))
+    for row, question in enumerate(questions):
+        if not isinstance(question, str):
+            raise ValueError(f"Question {row} is {question!r:.60}, no text.")
     accepted = [_accepted(row, each) for row, each in enumerate(answers)]
     asked = ask(model, questions, settings, entails)
     _tell_unread(asked)
@@ -246,21 +294,41 @@ def _accepted(row: int, answer: Any) -> tuple[str, ...]:
 
 def answer(
     model: Model,
-    questions: Sequence[str],
+    questions: Sequence[Conversation],
     *,
     max_risk: float = 0.1,
     false_alarm: float = 0.05,
     entails: Entails | None = None,
 ) -> pd.DataFrame:
     """Answers with verdicts, a row for each question: see ``JointDensity.answer``."""
+    return finished(
+        answering(model, questions, max_risk=max_risk, false_alarm=false_alarm, entails=entails)
+    )
+
+
+def answering(
+    model: Model,
+    questions: Sequence[Conversation],
+    *,
+    max_risk: float,
+    false_alarm: float,
+    entails: Entails | None = None,
+    read: Read | None = None,
+) -> Steps[pd.DataFrame]:
+    """``answer`` in steps; ``read``: what all prompts begin with is read so."""
     if model.answers is None:
         raise ValueError(
             "Nothing is known of how far this model's answers can be trusted: call "
             "calibrate(questions, answers) with questions whose answers are known."
         )
     model.answers.threshold(max_risk, false_alarm)  # refused before anything is asked
-    asked = ask(model, questions, model.answers.settings, entails)
-    return verdicts(model.answers, asked, max_risk, false_alarm)
+    asked = yield from _asking(model, questions, model.answers.settings, entails, read)
+    table = verdicts(model.answers, asked, max_risk, false_alarm)
+    for row, question in enumerate(questions):
+        if not isinstance(question, str) and [turn["role"] for turn in question] != ["user"]:
+            reason = str(table.at[row, "reason"])
+            table.at[row, "reason"] = f"{reason}; {IN_CONTEXT}" if reason else IN_CONTEXT
+    return table
 
 
 def verdicts(

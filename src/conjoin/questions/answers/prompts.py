@@ -1,6 +1,6 @@
 """Questions as prompts: what a model of texts is to continue, in its own tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,12 @@ from conjoin.codecs.templates import Template, codes_of_turns, template_in
 from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.model.model import Model
 
-__all__ = ["Prompter", "Prompts", "continues_texts", "template_of"]
+__all__ = ["Conversation", "Prompter", "Prompts", "continues_texts", "question_of", "template_of"]
 
 SHOWN_CHARACTERS = 40  # of what can't be read, in a reason
+
+Turns = Sequence[Mapping[str, str]]  # role and content of each; the last one asks
+Conversation = str | Turns  # a question by itself, or behind what was said before
 
 
 class Prompts(NamedTuple):
@@ -34,6 +37,11 @@ def continues_texts(model: Model) -> bool:
     )
 
 
+def question_of(asked: Conversation) -> str:
+    """What is asked, which is the last message."""
+    return asked if isinstance(asked, str) else asked[-1]["content"]
+
+
 def template_of(model: Model) -> Template:
     """How a conversation with the model reads as a text: as the folder of a pretrained model says,
     where it is still there; else turns in lines."""
@@ -47,17 +55,19 @@ def template_of(model: Model) -> Template:
 
 @dataclass
 class Prompter:
-    """Reads questions, each as the first message of a conversation."""
+    """Reads questions, each as the last message of a conversation, by itself the first one."""
 
     model: Model
     template: Template
 
-    def prompts(self, questions: Sequence[str]) -> Prompts:
+    def prompts(self, questions: Sequence[Conversation]) -> Prompts:
         """All of them."""
-        bare = self._codes("")
+        alone = self._codes([], "")
         found = Prompts([], [], [])
         for question in questions:
-            codes, unread = self._readable(question)
+            before = [] if isinstance(question, str) else question[:-1]
+            codes, unread = self._readable(before, question_of(question))
+            bare = self._codes(before, "") if codes and before else alone
             first = _alike(codes, bare)
             last = _alike(codes[first:][::-1], bare[first:][::-1])
             found.codes.append(codes)
@@ -89,18 +99,19 @@ class Prompter:
         """The token that begins a text, which the density has before every one."""
         return getattr(self.model.joint, "structure", {}).get("start")
 
-    def _readable(self, question: str) -> tuple[list[int], str]:
-        """Its codes, or none and why."""
+    def _readable(self, before: Turns, question: str) -> tuple[list[int], str]:
+        """Its codes behind those of what was said before, or none and why."""
         if not question.strip():
             return [], "it is empty"
-        if len(question) > self._longest * self.capacity:
-            return [], f"it has {len(question):,} characters, more than the model reads"
+        said = "".join([*(turn["content"] for turn in before), question])
+        if len(said) > self._longest * self.capacity:
+            return [], f"it has {len(said):,} characters, more than the model reads"
         try:
-            codes = self._codes(question)
+            codes = self._codes(before, question)
         except ValueError as error:
             return [], str(error).rstrip(".")
         if -1 in codes:
-            strange = [word for word in question.split() if -1 in self.tokens.codes(word)]
+            strange = [word for word in said.split() if -1 in self.tokens.codes(word)]
             what = repr(" ".join(strange)[:SHOWN_CHARACTERS]) if strange else "blanks"
             return [], f"it has {what}, which the model has never seen"
         if len(codes) >= self.capacity:
@@ -108,8 +119,8 @@ class Prompter:
             return [], f"it has {len(codes):,} {self.tokens.word}, and a text may have {most}"
         return codes, ""
 
-    def _codes(self, question: str) -> list[int]:
-        turns = [{"role": "user", "content": question}]
+    def _codes(self, before: Turns, question: str) -> list[int]:
+        turns = [*before, {"role": "user", "content": question}]
         codes = codes_of_turns(self.template, turns, self._marks, self.tokens.codes)
         return codes[1:] if codes and codes[0] == self._start else codes
 

@@ -13,7 +13,7 @@ Shape letters: P prompts side by side, B branches, S answers of all of them, D d
 tokens; the code V is the end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,12 @@ from torch import Tensor
 
 from conjoin.codecs.tokens import Tokens
 from conjoin.core import Density, stream
+from conjoin.util.steps import Steps, finished
 
-__all__ = ["Answer", "Writing", "write"]
+__all__ = ["Answer", "Read", "Writing", "write", "writing_steps"]
+
+# the state behind codes, as one row, log p of what follows, and log p of each code
+Read = Callable[[Sequence[int]], tuple[Any, Tensor, list[float]]]
 
 MAX_CELLS = 1 << 23  # of log p of next tokens, of all branches together
 MAX_PROMPTS = 64  # side by side
@@ -67,7 +71,26 @@ def write(
     max_tokens: int,
     seed: int = 0,
 ) -> list[Writing]:
-    """Answers to prompts, each of at least one token.
+    """Answers to prompts at once: see ``writing_steps``."""
+    steps = writing_steps(
+        density, tokens, prompts, draws=draws, max_tokens=max_tokens, seed=seed, read=None
+    )
+    return finished(steps)
+
+
+@torch.no_grad()  # in each piece, and not in between
+def writing_steps(
+    density: Density,
+    tokens: Tokens,
+    prompts: Sequence[Sequence[int]],
+    *,
+    draws: int,
+    max_tokens: int,
+    seed: int,
+    read: Read | None,
+) -> Steps[list[Writing]]:
+    """Answers to prompts, each of at least one token; a step is a token of all that are written
+    side by side.
 
     Parameters
     ----------
@@ -84,6 +107,8 @@ def write(
         Of an answer, at most.
     seed
         Of the noise: a function of the seed and the prompt.
+    read
+        What all prompts begin with is read so; None: by the density, which remembers nothing.
 
     Returns
     -------
@@ -91,24 +116,27 @@ def write(
         One for each prompt.
     """
     out: dict[int, Writing] = {}
-    with torch.no_grad():
-        common = _common(prompts)
-        state, log_next = density.step(density.begin(1))
-        told: list[float] = []
-        if common:
-            asked = torch.tensor([prompts[0][:common]])
-            state, log_next, before = density.follow(state, log_next, asked)
-            told = before[0].tolist()
-        beginning = _Beginning(state, log_next, told)
-        for rows in _groups(prompts, (1 + draws) * log_next.shape[1]):
-            some = [list(prompts[row]) for row in rows]
-            tree = _Tree(density, some, draws, seed)
-            written = tree.grown(beginning, max_tokens)
-            out |= dict(zip(rows, written, strict=True))
+    common = list(prompts[0][: _common(prompts)]) if prompts else []
+    beginning = _Beginning(*(_read(density, common) if read is None else read(common)))
+    yield
+    for rows in _groups(prompts, (1 + draws) * beginning.log_next.shape[1]):
+        some = [list(prompts[row]) for row in rows]
+        tree = _Tree(density, some, draws, seed)
+        written = yield from tree.growing(beginning, max_tokens)
+        out |= dict(zip(rows, written, strict=True))
     for one in out.values():
         for answer in [one.best, *one.drawn]:
             answer.text = _text(tokens, one.prompt, answer.codes)
     return [out[row] for row in range(len(prompts))]
+
+
+def _read(density: Density, codes: list[int]) -> tuple[Any, Tensor, list[float]]:
+    """As ``Read`` says."""
+    state, log_next = density.step(density.begin(1))
+    if not codes:
+        return state, log_next, []
+    state, log_next, told = density.follow(state, log_next, torch.tensor([codes]))
+    return state, log_next, told[0].tolist()
 
 
 @dataclass(frozen=True)
@@ -162,7 +190,7 @@ class _Tree:
         self.point = torch.cat([part for each in points for part in (nothing, each)])  # (S,)
         self.width = torch.ones_like(self.point)
 
-    def grown(self, beginning: _Beginning, max_tokens: int) -> list[Writing]:
+    def growing(self, beginning: _Beginning, max_tokens: int) -> Steps[list[Writing]]:
         """All answers, once each has ended."""
         rows = torch.zeros(len(self.prompts), dtype=torch.long)
         state = beginning.state.take(rows)
@@ -183,6 +211,7 @@ class _Tree:
             )
             state = state.take(code // log_next.shape[1])
             state, log_next = self.density.step(state, code % log_next.shape[1])
+            yield
         return [
             Writing(prompt, beginning.told + told[row].tolist(), each[0], each[1:])
             for row, (prompt, each) in enumerate(zip(self.prompts, self.answers, strict=True))
