@@ -165,19 +165,17 @@ def judged(asked, right, knowable, settings, splits, max_risk=0.1, false_alarm=0
     """Means over re-splits, half of which calibrate: what the score tells apart, and promises.
     ``knowable``: whether each question can be answered; None of those that are left aside."""
     rng = np.random.default_rng(0)
-    keys = [asked.questions[row] for row in asked.rows]
     some = np.array([each is not None for each in knowable])
     known = np.array([bool(each) for each in knowable])
     found = []
     for seed in range(splits):
-        order = rng.permutation(len(keys))
-        calibrates = np.sort(order[: len(keys) // 2])
-        tests = np.sort(order[len(keys) // 2 :])
+        order = rng.permutation(len(right))
+        calibrates = np.sort(order[: len(right) // 2])
+        tests = np.sort(order[len(right) // 2 :])
         model = learned(
             asked.found.take(calibrates),
             right[calibrates],
             settings,
-            [keys[row] for row in calibrates],
             seed,
         )
         part = asked.found.take(tests)

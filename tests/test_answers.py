@@ -20,12 +20,13 @@ from conjoin.calibration.conformal import rows_for_error
 from conjoin.cli import run
 from conjoin.codecs.tokens import Characters
 from conjoin.core import Block, Event, Variable, stream
+from conjoin.core.warnings import ColumnWarning
 from conjoin.datasets import bios
 from conjoin.estimators import from_pretrained
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.classic.ngram import Ngram
 from conjoin.marking.watermark import Watermark
-from conjoin.questions.answers.asking import IN_CONTEXT, learned
+from conjoin.questions.answers.asking import IN_CONTEXT, _once, learned
 from conjoin.questions.answers.meaning import Meaning
 from conjoin.questions.answers.prompts import Prompter
 from conjoin.questions.answers.readings import said_of
@@ -252,7 +253,7 @@ def test_risk_is_kept_in_95_percent_of_splits():
     for seed in range(40):
         readings, hidden, right = simulated(240, 1000 + seed)
         found = QuestionReadings(readings, hidden, readings[:, :1], hidden)
-        known = learned(found, right, settings, [str(row) for row in range(240)], seed)
+        known = learned(found, right, settings, seed)
         needed = known.threshold(0.1, 0.05)
         fresh, states, true = simulated(2000, 5000 + seed)
         accepted = known.score.confidence(fresh, np.tile(states, 2)) >= needed
@@ -261,12 +262,21 @@ def test_risk_is_kept_in_95_percent_of_splits():
     assert np.mean(kept) >= 0.95
 
 
-def test_equal_questions_come_to_one_half():
-    readings, hidden, right = simulated(120, 0)
+def test_equal_questions_count_once():
+    with pytest.warns(ColumnWarning, match=r"2 of 4 questions were asked before.* 1 of them have"):
+        found = _once(["Who?", "who? ", "Where?", "Where?"], [("a",), ("b",), ("c",), ("c",)])
+    assert found == (["Who?", "Where?"], [("a", "b"), ("c",)])
+
+
+def test_too_few_right_answers_to_rank_among_are_told():
+    readings, hidden, _ = simulated(60, 0)
     found = QuestionReadings(readings, hidden, readings[:, :1], hidden)
-    settings = AnswerSettings(8, 8, "", {})
-    known = learned(found, right, settings, [str(row // 3) for row in range(120)])
-    assert known.questions % 3 == 0
+    some = np.arange(60) % 6 == 0
+    with pytest.warns(ColumnWarning, match="were answered rightly, too few to tell usual"):
+        known = learned(found, some, AnswerSettings(8, 8, "", {}))
+    assert len(known.statistic) == 30 and "calibrated on" in known.ranked_among
+    known = learned(found, np.ones(60, dtype=bool), AnswerSettings(8, 8, "", {}))
+    assert len(known.statistic) == 30 and "answer rightly" in known.ranked_among
 
 
 # ----------------------------------------------------------------------------- a model that answers
@@ -374,7 +384,7 @@ def test_too_few_questions_are_refused_with_the_number(model):
         model.answer(["Where?"], max_risk=0.01)
     with pytest.raises(ValueError, match="max_risk must lie"):
         model.answer(["Where?"], max_risk=0)
-    with pytest.raises(ValueError, match="40 questions"):
+    with pytest.raises(ValueError, match="40 different questions"):
         model.calibrate(["Where?"] * 5, ["Ur"] * 5)
     with pytest.raises(ValueError, match="60 questions and 3 answers"):
         model.calibrate(["Where?"] * 60, ["Ur"] * 3)
@@ -429,7 +439,8 @@ def folder(tmp_path_factory):
 def test_a_pretrained_model_is_asked_in_its_own_turns(folder, tmp_path):
     found = from_pretrained(folder, capacity=48)
     questions = [f"where is {a} {b}" for a in ("the", "a", "my") for b in "abcdefghijklmnop"]
-    found.calibrate(questions, [None] * 40 + ["x"] * 8, draws=2, max_tokens=3)
+    with pytest.warns(ColumnWarning, match="too few to tell usual"):
+        found.calibrate(questions, [None] * 40 + ["x"] * 8, draws=2, max_tokens=3)
     settings = found.model_.answers.settings
     assert settings.template == TEMPLATE
     prompts = Prompter(found.model_, settings.conversation).prompts(["where is the cat"])
@@ -472,7 +483,8 @@ def lean(tmp_path_factory):
     path = tmp_path_factory.mktemp("lean") / "tiny.gguf"
     found = from_pretrained(gguf_of(path, "Q4_1", "Q8_0"), capacity=150)
     answers = [["the"], None] * (len(TEXTS) // 2)
-    found.calibrate(TEXTS, answers, draws=3, max_tokens=4)
+    with pytest.warns(ColumnWarning, match="too few to tell usual"):
+        found.calibrate(TEXTS, answers, draws=3, max_tokens=4)
     assert found.model_.answers.settings.template == LEAN_TEMPLATE
     return found
 

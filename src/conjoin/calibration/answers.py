@@ -109,7 +109,8 @@ class UsualQuestions:
 
 @dataclass(frozen=True)
 class AnswerCalibration:
-    """``statistic`` (M,) of familiarity of the held-out questions that were answered rightly;
+    """``statistic`` (M,) of familiarity of the held-out questions that were answered rightly, or of
+    all of them where these are too few;
     ``confidence`` (N,), ``wrong`` (N,) and ``familiarity`` (N,) of all that were held out."""
 
     settings: AnswerSettings
@@ -126,9 +127,15 @@ class AnswerCalibration:
         return len(self.confidence)
 
     def p_value(self, found: QuestionReadings) -> np.ndarray:
-        """(N,) conformal p-values: the rank of each question's familiarity among those that were
-        answered rightly."""
+        """(N,) conformal p-values: the rank of each question's familiarity among those of
+        ``statistic``."""
         return Calibration(self.statistic).p_value(self.usual.statistic(found))
+
+    @property
+    def ranked_among(self) -> str:
+        """Which questions familiarity is ranked among, in words."""
+        own = len(self.statistic) == int((~self.wrong).sum())
+        return "questions that I answer rightly" if own else "questions that I was calibrated on"
 
     @property
     def usual_risk(self) -> float:
@@ -156,8 +163,8 @@ class AnswerCalibration:
         needed = rows_for_false_alarm(false_alarm)
         if len(self.statistic) < needed:
             raise ValueError(
-                f"A false-alarm rate of {false_alarm:g} needs {needed:,} held-out questions that "
-                f"the model answers rightly, and there were {len(self.statistic):,}: ask for a "
+                f"A false-alarm rate of {false_alarm:g} needs {needed:,} held-out questions "
+                f"to rank among, and there were {len(self.statistic):,}: ask for a "
                 "larger rate, or call calibrate(questions, answers) with more."
             )
         familiar = self.familiarity > false_alarm

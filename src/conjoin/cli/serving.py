@@ -71,17 +71,6 @@ WatermarkKey = Annotated[
     ),
 ]
 
-WatermarkKey = Annotated[
-    str | None,
-    typer.Option(
-        "--watermark",
-        metavar="FILE",
-        help="Answers in words carry a watermark by the key in this file, which is made where "
-        "there is none; `conjoin verify --key FILE` finds it.",
-        show_default=False,
-    ),
-]
-
 
 def serve(
     model: TextFolder,

@@ -230,6 +230,12 @@ class TextModel:
         """``verdict_of_turns`` in steps: a step is a token of all answers that are drawn."""
         if self.judges_answers:
             return (yield from self._judging_answer(messages, false_alarm, max_risk))
+        if max_risk is not None:
+            raise ValueError(
+                "max_risk is of answers that can be judged, and this model was not calibrated on "
+                "questions and answers that are asked in this way: leave it out, or calibrate the "
+                "model."
+            )
         text = messages[-1]["content"]
         return self.verdict(text, USUAL_FALSE_ALARM if false_alarm is None else false_alarm)
 
@@ -238,6 +244,8 @@ class TextModel:
         """Whether the model was calibrated on questions, and is asked as these were."""
         known = self.model.answers
         own = self.template
+        if known is not None and known.settings.entailed:  # which only Python has
+            return False
         return known is not None and (own.source, own.named) == (
             known.settings.template,
             known.settings.marks,

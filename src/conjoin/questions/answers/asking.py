@@ -16,6 +16,7 @@ import pandas as pd
 
 from conjoin.calibration.answer_score import fit_score
 from conjoin.calibration.answers import (
+    USUAL_FALSE_ALARM,
     AnswerCalibration,
     AnswerSettings,
     QuestionReadings,
@@ -198,6 +199,8 @@ def calibrated(
         if not isinstance(question, str):
             raise ValueError(f"Question {row} is {question!r:.60}, no text.")
     accepted = [_accepted(row, each) for row, each in enumerate(answers)]
+    questions, accepted = _once(questions, accepted)
+    _refuse_few(len(questions))
     asked = ask(model, questions, settings, entails)
     _tell_unread(asked)
     _refuse_few(len(asked.rows))
@@ -207,27 +210,30 @@ def calibrated(
             for row, each in zip(asked.rows, asked.writings, strict=True)
         ]
     )
-    keys = [asked.questions[row].strip().casefold() for row in asked.rows]
-    return learned(asked.found, right, settings, keys, model.state.seed)
+    return learned(asked.found, right, settings, model.state.seed)
 
 
 def learned(
     found: QuestionReadings,
     right: np.ndarray,
     settings: AnswerSettings,
-    keys: Sequence[str],
     seed: int = 0,
 ) -> AnswerCalibration:
-    """The score from half of the questions, and its promises from the other half. Questions with
-    equal ``keys`` come to the same half."""
+    """The score from half of the different questions, and its promises from the other half."""
     rng = np.random.default_rng(int(stream(seed, "halves of questions").initial_seed() % (1 << 32)))
-    learns = _half(keys, rng)
-    teach = np.flatnonzero(learns)
-    held = np.flatnonzero(~learns)
+    order = rng.permutation(len(right))
+    teach, held = np.sort(order[: len(right) // 2]), np.sort(order[len(right) // 2 :])
     of_teach = found.take(teach)
     score = fit_score(of_teach.readings, of_teach.hidden, right[teach], rng)
     usual = UsualQuestions.learned(found.take(_enough(teach, right, MIN_RIGHT)))
-    known = _enough(held, right, rows_for_false_alarm(0.05))
+    known = _enough(held, right, rows_for_false_alarm(USUAL_FALSE_ALARM))
+    if not right[known].all():
+        warnings.warn(
+            f"Of the {len(held):,} held-out questions {int(right[held].sum()):,} were answered "
+            "rightly, too few to tell usual questions by: familiarity is a rank among all of them.",
+            ColumnWarning,
+            stacklevel=5,
+        )
     statistic = usual.statistic(found.take(known))
     rest = found.take(held)
     return AnswerCalibration(
@@ -247,19 +253,34 @@ def _enough(rows: np.ndarray, right: np.ndarray, least: int) -> np.ndarray:
     return known if len(known) >= least else rows
 
 
-def _half(keys: Sequence[str], rng: np.random.Generator) -> np.ndarray:
-    """(N,) whether each question is of the first half."""
-    different = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    first = np.zeros(len(different), dtype=bool)
-    first[rng.permutation(len(different))[: len(different) // 2]] = True
-    return np.array([first[different[key]] for key in keys])
+def _key(question: str) -> str:
+    return question.strip().casefold()
+
+
+def _once(
+    questions: Sequence[str], accepted: Sequence[tuple[str, ...]]
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Each question once, as a copy is no evidence; what any of its rows calls right is right."""
+    merged: dict[str, tuple[str, tuple[str, ...]]] = {}
+    unlike = 0
+    for question, right in zip(questions, accepted, strict=True):
+        first, before = merged.setdefault(_key(question), (question, right))
+        unlike += set(before) != set(right)
+        merged[_key(question)] = (first, tuple(dict.fromkeys((*before, *right))))
+    repeats = len(questions) - len(merged)
+    if repeats:
+        text = f"{repeats:,} of {len(questions):,} questions were asked before, and count once"
+        if unlike:
+            text += f"; {unlike:,} of them have other answers, and all of these are right"
+        warnings.warn(f"{text}.", ColumnWarning, stacklevel=4)
+    return [first for first, _ in merged.values()], [right for _, right in merged.values()]
 
 
 def _refuse_few(count: int) -> None:
     if count < MIN_QUESTIONS:
         raise ValueError(
-            f"{MIN_QUESTIONS} questions that the model can read are needed to calibrate by, half "
-            f"of which say how to score answers; these are {count}."
+            f"{MIN_QUESTIONS} different questions that the model can read are needed to calibrate "
+            f"by, half of which say how to score answers; these are {count}."
         )
 
 
@@ -345,7 +366,7 @@ def verdicts(
         said = asked.said[place]
         p = float(familiarity[place])
         sure = float(confidence[place])
-        verdict, reason = _judged(said, sure, needed, p, false_alarm)
+        verdict, reason = _judged(said, sure, needed, p, false_alarm, known.ranked_among)
         best = asked.writings[place].best
         rows[row] = {
             **_row(verdict, reason),
@@ -382,12 +403,17 @@ def _row(verdict: str, reason: str) -> dict[str, Any]:
 
 
 def _judged(
-    said: Said, confidence: float, needed: float, familiarity: float, false_alarm: float
+    said: Said,
+    confidence: float,
+    needed: float,
+    familiarity: float,
+    false_alarm: float,
+    among: str,
 ) -> tuple[str, str]:
     """The verdict, and why."""
     if familiarity <= false_alarm:
         return UNFAMILIAR, (
-            "I have never heard of anything like it: of the questions that I answer rightly, "
+            f"I have never heard of anything like it: of the {among}, "
             f"{familiarity:.1%} are as strange"
         )
     if confidence >= needed:
