@@ -55,6 +55,8 @@ from conjoin.nets.worded import LOWER
 __all__ = ["LatentDensity", "LatentDiffusion"]
 
 RUNNING = 0.02  # of the means and the scale of latents, that a step replaces
+FEW_KNOWN_PIXELS = 16  # of a row, by which draws of the latents are chosen
+CANDIDATES = 64  # draws, of which one is chosen
 FEW_PLACES = 4  # a side, up to which all places attend to each other
 REBUILT_ROWS = 256  # of which the error of the autoencoder is told, at most
 
@@ -273,10 +275,50 @@ class LatentDensity(PictureDensity):
     def _filled(
         self, painter: Painter, event: Event, steps: int, repeats: int
     ) -> Float[Tensor, "b D"]:
-        """What is known stands in the picture that is decoded at each step, and is encoded."""
+        """What is known stands in the picture that is decoded at each step, and is encoded; rows of
+        which few pixels are known choose among draws."""
+        few = event.mask.sum(1) <= FEW_KNOWN_PIXELS
+        if few.any():
+            return self._filled_apart(painter, event, steps, repeats, few)
 
         def put_back(clean: Tensor) -> Tensor:
             shown = self.core.autoencoder.decode(self.core.unscaled(clean))[0].flatten(1)
             return self.core.pictures(torch.where(event.mask, event.value.to(shown), shown))
 
         return self._pixels(painter.lead(event.rows, steps, repeats, put_back), painter.generator)
+
+    def _filled_apart(
+        self, painter: Painter, event: Event, steps: int, repeats: int, few: Bool[Tensor, " b"]
+    ) -> Float[Tensor, "b D"]:
+        """Rows of which few pixels are known by ``_chosen``, the others as usual."""
+        whole = painter.code
+        out = torch.empty_like(event.value)
+        for some in (few, ~few):
+            if not some.any():
+                continue
+            painter.code = None if whole is None else whole[some]
+            part = event.take(some.nonzero()[:, 0])
+            filled = (
+                self._chosen(painter, part)
+                if some is few
+                else self._filled(painter, part, steps, repeats)
+            )
+            out[some] = filled.to(out)
+        painter.code = whole
+        return out
+
+    def _chosen(self, painter: Painter, event: Event) -> Float[Tensor, "b D"]:
+        """One of ``CANDIDATES`` draws of the latents for each row, by how probable its known pixels
+        are given them: sampling importance resampling (D. Rubin (1988), Using the SIR algorithm to
+        simulate posterior distributions)."""
+        code = None if painter.code is None else painter.code.repeat_interleave(CANDIDATES, 0)
+        artist, levels = self._painter(code, painter.generator)
+        z = artist.from_noise(event.rows * CANDIDATES, levels)
+        known = event.map(lambda part: part.repeat_interleave(CANDIDATES, 0))
+        pictures = known.value.unflatten(1, self.core.pixels)
+        log_p = self.core.autoencoder.log_prob(pictures, self.core.unscaled(z)).flatten(1)
+        told = torch.where(known.mask, log_p, 0.0).sum(1).unflatten(0, (event.rows, CANDIDATES))
+        uniform = torch.rand(told.shape, generator=painter.generator, dtype=torch.float64)
+        place = (told - (-uniform.clamp_min(1e-300).log()).log()).argmax(1)
+        chosen = z.unflatten(0, (event.rows, CANDIDATES))[torch.arange(event.rows), place]
+        return self._pixels(chosen, painter.generator)
