@@ -181,6 +181,10 @@ class _Enlarger(Denoiser):
         return torch.cat([told[:, None], code[:, 1:]], 1)
 
 
+FEW_KNOWN_PIXELS = 16  # of a row, by which whole draws are chosen
+CANDIDATES = 32  # draws, of which one is chosen
+
+
 class _Upper(PictureDensity):
     """p(x | small picture, context); its contexts have the pixels of the small picture last."""
 
@@ -361,8 +365,42 @@ class CascadeDensity(Density):
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
+        """Known pixels lead the second stage, and those that fill a pixel of the small picture also
+        the first; rows of which few pixels are known choose among whole draws."""
+        few = event.mask.sum(1) <= FEW_KNOWN_PIXELS
+        value = torch.empty_like(event.value)
+        for rows, fill in (
+            (few.nonzero()[:, 0], self._chosen),
+            ((~few).nonzero()[:, 0], self._led),
+        ):
+            if len(rows):
+                told = None if context is None else context.take(rows)
+                value[rows] = fill(event.take(rows), told, generator)
+        return Event(value)
+
+    def _led(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "b D"]:
         small = self.base._sample_conditional(self.small(event), context, generator)
-        return self.upper._sample_conditional(event, self._told(context, small), generator)
+        return self.upper._sample_conditional(event, self._told(context, small), generator).value
+
+    def _chosen(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "b D"]:
+        """The small picture of that of ``CANDIDATES`` draws which is nearest to the known pixels,
+        and the draw itself where it has them (approximate Bayesian computation, by rejection: J.
+        Pritchard et al. (1999), Population growth of human Y chromosomes)."""
+        rows = torch.arange(event.rows).repeat_interleave(CANDIDATES)
+        told = None if context is None else context.take(rows)
+        small = self.base._sample(len(rows), told, generator)
+        whole = self.upper._sample(len(rows), self._told(told, small), generator).value
+        known = event.take(rows)
+        apart = torch.where(known.mask, (whole - known.value).abs(), 0.0).sum(1)
+        nearest = apart.unflatten(0, (event.rows, CANDIDATES)).argmin(1)
+        place = torch.arange(event.rows) * CANDIDATES + nearest
+        led = self._told(context, small.take(place))
+        filled = self.upper._sample_conditional(event, led, generator).value
+        return torch.where((apart[place] == 0)[:, None], whole[place].to(filled), filled)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         small = self.base._mode(self.small(event), context)
