@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from conjoin.marking.keys import config_folder, key_of_user
+from conjoin.marking.keys import key_of_user
 from conjoin.marking.marks import Marks, mark_file
 from conjoin.marking.origin import GENERATED, PARTLY, Origin
 from conjoin.marking.picture import _facts, embed
 from conjoin.marking.sidecar import sidecar_of, write_sidecar
 from conjoin.marking.verify import CHANGED, UNMARKED, VALID, verify
 from conjoin.util.files import new_file, new_folder, write_bytes, write_text
+from conjoin.util.settings import config_folder
 
 ORIGIN = Origin("sample", "a-model", "ab" * 32, 7)
 

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import gamma
 
-from conjoin.marking.keys import write_private
+from conjoin.util.settings import write_private
 
 __all__ = ["MAX_P_VALUE", "SUB_KEYS", "Found", "Watermark", "Writing", "key_from"]
 
