@@ -350,6 +350,17 @@ def test_a_mark_beside_a_photo_is_read_without_the_extra(tmp_path, unsigned):
         verify(file)
 
 
+def test_a_file_that_no_reader_of_manifests_knows_is_judged_by_its_mark(tmp_path):
+    signs()
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"no picture at all")
+    assert verify(file).state == UNMARKED
+    mark_file(file, ORIGIN)
+    assert verify(file).state == VALID
+    file.write_bytes(b"another one")
+    assert verify(file).state == CHANGED
+
+
 def drawn(tmp_path, texts):
     """A folder of files with one mark."""
     folder = tmp_path / "out"

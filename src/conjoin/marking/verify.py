@@ -102,6 +102,8 @@ def _inside(place: Path) -> Verification | None:
             return None
         found = read_manifest(place)
     except ValueError as error:
+        if not can_embed(place) and not _names_c2pa(place):  # a broken file of others
+            return None
         return Verification(CHANGED, f"{place.name}: changed, or broken: {error}.")
     except ImportError:
         if can_embed(place) or not sidecar_of(place).is_file() or _names_c2pa(place):
