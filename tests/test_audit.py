@@ -1,7 +1,9 @@
 """audit: what a model remembers is told apart from what it learned, and groups that are served
 worse are named."""
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,12 +12,14 @@ import pytest
 import conjoin
 from conjoin import JointClassifier, JointDensity
 from conjoin.cli import run
+from conjoin.cli.audit import _parts
+from conjoin.cli.voice import Voice
 from conjoin.model.card import with_audit
 from conjoin.questions.audit.extraction import extraction, string_columns
-from conjoin.questions.audit.groups import groups_of
-from conjoin.questions.audit.membership import _ratios, membership
+from conjoin.questions.audit.groups import Group, _judged, _rate, groups_of
+from conjoin.questions.audit.membership import _ratios, chance_of, membership
 from conjoin.questions.audit.planted import planted
-from conjoin.questions.audit.run import audit
+from conjoin.questions.audit.run import _of_groups, audit
 from conjoin.questions.synthetic.canaries import strange_rows
 
 RATE = 0.05
@@ -67,16 +71,32 @@ def test_planted_rows_are_told_apart_from_their_like(table):
     canaries = strange_rows(X, None, 40, np.random.default_rng(2))[0]
     noise = np.random.default_rng(3)
     found = planted(Knows(pd.concat([X, canaries])), canaries, X, noise)
-    assert found.remembered
+    assert found.p_value < 0.01
+    assert found.remembered is None  # nothing says that they were made like the rows beside them
     assert found.bits > 6
     assert found.gap == pytest.approx(5, abs=1)
     none = planted(Knows(X), canaries, X, noise)
-    assert not none.remembered
+    assert none.p_value > 0.01
     assert none.bits == pytest.approx(1.44, abs=1)
     told = canaries.assign(planted=["yes"] * 20 + ["no"] * 20)
     half = planted(Knows(pd.concat([X, canaries.head(20)])), told, X, noise)
-    assert half.remembered
+    assert half.remembered is True
     assert (half.canaries, half.references, half.own_references) == (20, 20, True)
+
+
+def test_likely_rows_without_references_of_their_own_are_not_said_to_be_remembered(plain, table):
+    """Rows of the same source, which the model never saw: more likely than shuffled ones."""
+    X, y, X_held, _ = table
+    likely = X_held.head(100)
+    found = audit(plain, X, y, canaries=likely, shadows=0)
+    assert found.planted.p_value < 1e-4
+    words = found.words()[0]
+    assert "remembers" not in words
+    assert "holds only if the planted rows were made in the same way" in words
+    assert found.to_json()["planted"]["remembered"] is None
+    told = likely.assign(planted=["yes"] * 50 + ["no"] * 50)
+    words = audit(plain, X, y, canaries=told, shadows=0).words()[0]
+    assert "does not know them from their like" in words
 
 
 def test_without_planting_the_p_value_is_uniform(table):
@@ -157,6 +177,42 @@ def test_a_model_that_keeps_its_rows_is_told_apart_from_one_that_does_not():
     assert found.auc == pytest.approx(0.5, abs=0.08)
 
 
+def test_the_chance_of_members_above_a_stranger_by_counting_all_orders():
+    orders = list(itertools.permutations([True] * 3 + [False] * 4))
+    for spare in (0, 1, 3):
+        above = []
+        for order in orders:
+            strangers = [place for place, member in enumerate(order) if not member]
+            above.append(sum(order[: strangers[spare]]))
+        for found in range(4):
+            share = np.mean([count >= found for count in above])
+            assert chance_of(found, 3, spare, 4) == pytest.approx(share)
+
+
+class Stated:
+    """An estimator whose log p of a row is the row."""
+
+    def score_samples(self, X):
+        return np.asarray(X, dtype=float)
+
+
+@pytest.mark.parametrize("strangers", [100, 200, 500])
+def test_without_memory_few_strangers_tell_nobody_apart(strangers):
+    rng = np.random.default_rng(strangers)
+    members = 2_000
+    audits = 500
+    inside = np.tile([[True], [False]], (1, members + strangers))
+    shadows = np.tile([[1.0], [-1.0]], (1, members + strangers))  # the ratio grows with log p
+    found = []
+    for _ in range(audits):
+        own = rng.normal(size=members + strangers)
+        found.append(membership(Stated(), own[:members], own[members:], shadows, inside))
+    assert np.mean([each.told_apart for each in found]) <= 0.05
+    p_values = np.array([each.p_value for each in found])
+    for level in (0.01, 0.05, 0.2):  # valid at each level, up to three deviations of 500 audits
+        assert (p_values <= level).mean() < level + 3 * np.sqrt(level * (1 - level) / audits)
+
+
 # ------------------------------------------------------------------------------------- strings
 
 
@@ -232,7 +288,51 @@ def test_a_broken_promise_is_named_by_group(table, plain):
     assert "broken in south" in " ".join(found.words())
 
 
+def group(name, wrong, rows, level=0.975):
+    rate = _rate(np.arange(rows) < wrong, level)
+    return Group(name, rows, 0.0, None, rate, rate, rate)
+
+
+def test_groups_that_are_served_alike_are_not_called_worse():
+    """One of 2,000 rows and one of 5, both with one error in ten."""
+    rng = np.random.default_rng(0)
+    said = []
+    for _ in range(400):
+        groups = [group(str(n), int(rng.binomial(n, 0.1)), n) for n in (2_000, 5)]
+        said.append(_judged("c", groups, 0.05, 0.05, "").worse)
+    assert np.mean(said) <= 0.05
+    assert _judged("c", [group("a", 300, 1_000), group("b", 200, 1_000)], 0.05, 0.05, "").worse
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ([(1, 2), (0, 0)], "not broken beyond chance in any group; they have too few"),
+        ([(1, 1_000), (1, 2)], "not broken beyond chance in any group; kept in a; the others"),
+        ([(1, 1_000), (5, 1_000)], "kept in each group."),
+        ([(1, 1_000), (90, 100)], "broken in b, and kept in a."),
+        ([(3, 40), (90, 100)], "broken in b."),
+    ],
+)
+def test_a_promise_is_kept_only_where_that_is_shown(counts, words):
+    groups = [group(name, *each) for name, each in zip("ab", counts, strict=True)]
+    found = _judged("c", groups, 0.05, 0.05, "")
+    assert f"The promise of at most 0.05 errors is {words}" in " ".join(_of_groups(found))
+
+
 # -------------------------------------------------------------------------------------- the verb
+
+
+def test_labels_stay_with_their_strings_where_one_is_missing(capsys):
+    frame = pd.DataFrame({"text": ["a", "b", None, "d", "e", "f"], "y": list("pqrstu")})
+
+    target = SimpleNamespace(name="y", discrete=True, labels=list("pqrstu"))
+    schema = SimpleNamespace(modelled=[SimpleNamespace(name="text")])
+    codec = SimpleNamespace(columnwise=False, schema=schema)
+    texts, labels = _parts(frame, target, codec, "rows.csv", Voice())
+    assert list(zip(texts, labels, strict=True)) == list(zip("abdef", "pqstu", strict=True))
+    assert list(labels.index) == [0, 1, 2, 3, 4]
+    assert "1 of 6 rows of rows.csv have no 'text'" in capsys.readouterr().err
 
 
 def test_what_can_not_be_measured_is_said(plain, table):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from conjoin.marking.keys import config_folder, key_of_user
+from conjoin.marking.keys import key_of_user
 from conjoin.marking.marks import Marks, mark_file
-from conjoin.marking.origin import PARTLY, Origin
-from conjoin.marking.sidecar import sidecar_of
+from conjoin.marking.origin import GENERATED, PARTLY, Origin
+from conjoin.marking.picture import _facts, embed
+from conjoin.marking.sidecar import sidecar_of, write_sidecar
 from conjoin.marking.verify import CHANGED, UNMARKED, VALID, verify
 from conjoin.util.files import new_file, new_folder, write_bytes, write_text
+from conjoin.util.settings import config_folder
 
 ORIGIN = Origin("sample", "a-model", "ab" * 32, 7)
 
@@ -313,6 +315,120 @@ def test_a_file_that_lies_there_can_be_marked(tmp_path):
     file.write_text("a\n1\n")
     mark_file(file, ORIGIN)
     assert verify(file).state == VALID
+
+
+def test_a_mark_beside_a_picture_does_not_overrule_its_own_manifest(tmp_path, monkeypatch):
+    signs()
+    file = tmp_path / "mine.png"
+    with Marks(ORIGIN), new_file(file) as draft:
+        picture(draft)
+    data = bytearray(file.read_bytes())
+    data[data.index(b"IDAT") + 6] ^= 1
+    file.write_bytes(bytes(data))
+    assert verify(file).state == CHANGED
+    write_sidecar(sidecar_of(file), ORIGIN.facts(), {file.name: file}, None)
+    found = verify(file)
+    assert (found.state, found.signed) == (CHANGED, False)
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    with pytest.raises(ImportError, match="may hold, a C2PA manifest"):
+        verify(file)
+
+
+def test_a_mark_beside_a_photo_is_read_without_the_extra(tmp_path, unsigned):
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"no manifest in here")
+    with pytest.raises(ImportError, match=r'pip install "conjoin\[mark\]"'):
+        verify(file)
+    mark_file(file, ORIGIN)
+    found = verify(file)
+    assert (found.state, found.signed) == (VALID, False)
+    assert "not signed" in found.words
+    assert "not signed" in verify(sidecar_of(file)).words
+    file.write_bytes(b"jumb c2pa: perhaps a manifest in here")
+    write_sidecar(sidecar_of(file), ORIGIN.facts(), {file.name: file}, None)
+    with pytest.raises(ImportError, match="may hold, a C2PA manifest"):
+        verify(file)
+
+
+def test_a_file_that_no_reader_of_manifests_knows_is_judged_by_its_mark(tmp_path):
+    signs()
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"no picture at all")
+    assert verify(file).state == UNMARKED
+    mark_file(file, ORIGIN)
+    assert verify(file).state == VALID
+    file.write_bytes(b"another one")
+    assert verify(file).state == CHANGED
+
+
+def drawn(tmp_path, texts):
+    """A folder of files with one mark."""
+    folder = tmp_path / "out"
+    with Marks(ORIGIN), new_folder(folder) as draft:
+        for name, text in texts.items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            (draft / name).write_text(text)
+    return folder
+
+
+def test_files_of_a_folder_are_bound_to_their_names(tmp_path, unsigned):
+    folder = drawn(tmp_path, {"cat/0.txt": "miaow", "dog/0.txt": "woof"})
+    cat, dog = folder / "cat" / "0.txt", folder / "dog" / "0.txt"
+    assert verify(cat).state == verify(dog).state == VALID
+    cat.write_text("woof")
+    dog.write_text("miaow")
+    for file, other in ((cat, "dog/0.txt"), (dog, "cat/0.txt")):
+        found = verify(file)
+        assert found.state == CHANGED
+        assert f"it is what that calls {other}" in found.words
+    moved = folder / "0.txt"
+    moved.write_text("woof")
+    found = verify(moved)
+    assert found.state == VALID
+    assert "as dog/0.txt" in found.words
+
+
+def test_equal_files_of_a_folder_keep_their_own_names(tmp_path, unsigned):
+    folder = drawn(tmp_path, {"a.txt": "same", "b.txt": "same"})
+    for name in ("a.txt", "b.txt"):
+        found = verify(folder / name)
+        assert found.state == VALID
+        assert ", as " not in found.words
+
+
+def test_a_folders_mark_reaches_all_that_lies_below_it(tmp_path, unsigned):
+    folder = drawn(tmp_path, {"x/y/z/deep.txt": "deep"})
+    assert verify(folder / "x" / "y" / "z" / "deep.txt").state == VALID
+    (folder / "x" / "y" / "z" / "deep.txt").write_text("other")
+    assert verify(folder / "x" / "y" / "z" / "deep.txt").state == CHANGED
+
+
+def test_pictures_of_others_with_bytes_behind_their_end_are_not_marked(tmp_path):
+    file = tmp_path / "plain.png"
+    picture(file)
+    whole = file.read_bytes()
+    for data in (whole + b"of another program", whole[:-6], whole[:-20] + b"?" + whole[-19:]):
+        file.write_bytes(data)
+        assert verify(file).state == UNMARKED
+
+
+@pytest.mark.parametrize("facts", [["a", "list"], {"note": "of others"}, {"verb": "sample"}])
+def test_facts_of_others_under_our_label_are_not_taken_for_ours(tmp_path, facts):
+    signs()
+    found = _facts(
+        {
+            "assertions": [{"label": "org.conjoin.generated", "data": facts}],
+            "claim_generator_info": [{"name": "camera", "version": "2"}],
+        }
+    )
+    assert found == {"made_with": "camera 2", "verb": None}
+    file = tmp_path / "sheet.png"
+    picture(file)
+    forged = {"made_with": "camera 2", "source": GENERATED, "time": "2026-12-01T00:00:00Z"}
+    embed(file, file.name, forged, key_of_user())
+    told = verify(file)
+    assert told.state == VALID
+    assert "written by camera 2" in told.words
 
 
 # ------------------------------------------------------------------------- every verb that makes

@@ -63,3 +63,16 @@ def test_copies_are_empty():
     counted(memo, tensors)
     for other in (copy.deepcopy(memo), pickle.loads(pickle.dumps(memo))):
         assert counted(other, tensors) == (3.0, 1)
+
+
+def test_other_numbers_in_the_same_tensor_are_seen():
+    memo = TensorMemo()
+    tensors = [torch.ones(3)]
+    counted(memo, tensors)
+    tensors[0].data = torch.full((3,), 2.0)
+    assert counted(memo, tensors) == (6.0, 1)
+    tensors[0].data = tensors[0].data.double()
+    assert counted(memo, tensors) == (6.0, 1)
+    assert counted(memo, tensors) == (6.0, 0)
+    tensors[0].data = tensors[0].data[:2]  # at the same address
+    assert counted(memo, tensors) == (4.0, 1)

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conjoin.marking.spent import asked_of, note_down
 from conjoin.util import energy as metering
 from conjoin.util.energy import Energy, Meter, Tally
+from conjoin.util.energy_record import asked_of, note_down
 
 
 def zone(folder, name, label, microjoules, largest=262_143_328_850):

@@ -177,6 +177,17 @@ def test_keys_lie_in_files_of_this_user(tmp_path):
     assert len(made) == 64
     if sys.platform != "win32":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_bytes(b"\n" * 20)
+    with pytest.raises(ValueError, match="holds 0 bytes, beside blanks at its ends: a key has"):
+        key_from(file)
+    file.write_bytes(b" sixteen letters\n")
+    with pytest.raises(ValueError, match="holds 15 bytes, beside blanks"):
+        key_from(file)
+    file.write_bytes(b" sixteen  letters\n")
+    assert key_from(file) == b"sixteen  letters"
+    file.write_bytes(b"k" * 5_000)
+    with pytest.raises(ValueError, match="holds 5,000 bytes: a key has from 16 to 4,096"):
+        key_from(file)
     file.write_bytes(b"short")
     with pytest.raises(ValueError, match="holds 5 bytes: a key has from 16"):
         key_from(file)

@@ -313,3 +313,24 @@ def test_the_demo_writes_its_page(monkeypatch, capsys, tmp_path):
     said = capsys.readouterr().out
     assert "of 3 drawings" in said
     assert "Captions of 3 real pictures" in said
+
+
+def test_words_are_read_again_where_their_reader_has_changed():
+    net = stirred(Worded(3, (8, 8), 0, words=(3, 2), size=0.25)).eval()
+    code = torch.tensor([[0.0, 1.0, 2.0]])
+    asked = torch.zeros(1, 3, 8, 8), torch.full((1,), 0.5), code
+
+    def kept_and_fresh():
+        with torch.no_grad():
+            return net(*asked), net(*asked[:2], code.clone())
+
+    kept_and_fresh()
+    before = net(*asked).detach()
+    with torch.no_grad():
+        kept = net(*asked)
+        net.reader.embed.weight.mul_(2.0)
+        assert not torch.allclose(net(*asked), kept)
+    assert torch.allclose(kept, before)
+    assert torch.equal(*kept_and_fresh())
+    code[0, 0] = 1.0
+    assert torch.equal(*kept_and_fresh())

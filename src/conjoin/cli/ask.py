@@ -598,9 +598,9 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
     voice = Voice(as_json=as_json)
     fitted = model_of(model)
     asked_models.get([]).clear()  # to look at a model asks it nothing
-    from conjoin.marking.spent import asked_of
     from conjoin.model.saving import model_hash
     from conjoin.questions.summary import describe, facts_of
+    from conjoin.util.energy_record import asked_of
 
     digest = model_hash(fitted)
     asked = asked_of(model)

@@ -84,10 +84,10 @@ def audit(
     estimator = load_model(model, device)
     codec = estimator.model_.codec
     target = estimator.model_.target
-    X, y = _parts(read(data, limits, voice, codec), target, codec)
+    X, y = _parts(read(data, limits, voice, codec), target, codec, data, voice)
     held: Any = (None, None)
     if holdout is not None:
-        held = _parts(read(holdout, limits, voice, codec), target, codec)
+        held = _parts(read(holdout, limits, voice, codec), target, codec, holdout, voice)
     planted = None if canaries is None else read(canaries, limits, voice, codec)
     if planted is not None and target is not None:
         planted = planted.drop(columns=str(target.name), errors="ignore")
@@ -123,8 +123,8 @@ def _tell(found: Any, folder: Path, out: str | None, card: bool, voice: Voice) -
     voice.json(found.to_json())
 
 
-def _parts(frame: Any, target: Any, codec: Any) -> tuple[Any, Any]:
-    """(x, y or None); strings as a list."""
+def _parts(frame: Any, target: Any, codec: Any, path: str, voice: Voice) -> tuple[Any, Any]:
+    """(x, y or None); strings as a list, without rows that have none."""
     y = None
     if target is not None and str(target.name) in frame:
         y = labels(frame[str(target.name)], target)
@@ -134,7 +134,13 @@ def _parts(frame: Any, target: Any, codec: Any) -> tuple[Any, Any]:
     (column,) = (column.name for column in codec.schema.modelled)
     if column not in frame:
         raise ValueError(f"There is no column {column!r}, which the model reads.")
-    return [str(cell) for cell in frame[column].dropna()], y
+    there = frame[column].notna()
+    if not there.all():
+        gone = int((~there).sum())
+        voice.note(f"{gone:,} of {len(there):,} rows of {path} have no {column!r}: left out.")
+    if y is not None:
+        y = y[there].reset_index(drop=True)
+    return [str(cell) for cell in frame[column][there]], y
 
 
 def _write_card(folder: Path, words: list[str], voice: Voice) -> None:

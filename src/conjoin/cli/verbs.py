@@ -29,8 +29,8 @@ from conjoin.cli import (
 from conjoin.cli.files import asked_models
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
-from conjoin.marking.spent import note_down
 from conjoin.util.energy import Tally
+from conjoin.util.energy_record import note_down
 
 __all__ = ["VERBS", "app", "main", "run"]
 

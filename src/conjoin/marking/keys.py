@@ -1,4 +1,5 @@
-"""The key pair of this user, made once, by which marks are signed; and the folder that it lies in.
+"""The key pair of this user, made once, by which marks are signed; and the record of files that
+were not marked.
 
 Ed25519 with a certificate that it signs itself: whoever reads a mark learns that nothing was
 changed since this key signed it, and that two files are of one key, but not whose key it is.
@@ -7,20 +8,18 @@ changed since this key signed it, and that two files are of one key, but not who
 import contextlib
 import datetime
 import json
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conjoin.util.files import before_placing, new_file
+from conjoin.util.settings import append_private, config_folder, write_private
 
-__all__ = ["INSTALL", "Key", "config_folder", "key_of_user", "record", "recorded", "serial_of"]
+__all__ = ["INSTALL", "Key", "key_of_user", "record", "recorded", "serial_of"]
 
 INSTALL = 'pip install "conjoin[mark]"'
 KEY_FILE = "mark-key.pem"  # the private key and its certificate
 RECORD_FILE = "unmarked.jsonl"
-PRIVATE = 0o600
 YEARS = 10
 DAY = datetime.timedelta(days=1)
 FINGERPRINT_CHARACTERS = 16
@@ -47,19 +46,6 @@ def fingerprint_of(certificate: bytes) -> str:
 
     found = x509.load_pem_x509_certificate(certificate)
     return found.fingerprint(hashes.SHA256()).hex()[:FINGERPRINT_CHARACTERS]
-
-
-def config_folder() -> Path:
-    """The folder of this user's settings: ``CONJOIN_CONFIG``, else that of the system."""
-    own = os.environ.get("CONJOIN_CONFIG")
-    if own:
-        return Path(own)
-    variable, default = (
-        ("APPDATA", "AppData/Roaming")
-        if sys.platform == "win32"
-        else ("XDG_CONFIG_HOME", ".config")
-    )
-    return Path(os.environ.get(variable) or Path("~").expanduser() / default) / "conjoin"
 
 
 def serial_of(certificate: bytes) -> str:
@@ -92,14 +78,6 @@ def key_of_user(make: bool = True) -> Key | None:
     with before_placing(None), new_file(file) as draft:
         write_private(draft, private + certificate)
     return Key(private, certificate, fresh=True)
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """A file that this user alone can read."""
-    plain = getattr(os, "O_BINARY", 0)  # Windows would write other ends of lines
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | plain
-    with open(os.open(path, flags, PRIVATE), "wb") as file:
-        file.write(data)
 
 
 def _read(file: Path) -> Key | None:
@@ -191,11 +169,8 @@ def _signatures_alone() -> Any:
 def record(facts: dict[str, Any], digests: dict[str, str]) -> Path:
     """Note down for this user that files (name to SHA-256) were made without a mark; where."""
     file = config_folder() / RECORD_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({**facts, "file": name, "sha256": sha}) for name, sha in digests.items()]
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
-    with open(handle, "a", encoding="utf-8") as out:
-        out.write("".join(f"{line}\n" for line in lines))
+    append_private(file, lines)
     return file
 
 

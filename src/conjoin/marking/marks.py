@@ -15,11 +15,12 @@ import shutil
 from pathlib import Path
 from typing import Any, Self
 
-from conjoin.marking.keys import INSTALL, Key, config_folder, key_of_user, record
+from conjoin.marking.keys import INSTALL, Key, key_of_user, record
 from conjoin.marking.origin import Origin
 from conjoin.marking.picture import can_embed, embed
 from conjoin.marking.sidecar import digest_of, is_sidecar, sidecar_of, write_sidecar
 from conjoin.util.files import before_placing, new_file
+from conjoin.util.settings import config_folder
 
 __all__ = ["Marks", "mark_file"]
 

@@ -22,7 +22,10 @@ __all__ = ["PNG", "Manifest", "can_embed", "embed", "has_manifest", "read_manife
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MANIFEST_CHUNK = b"caBX"
+LAST_CHUNK = b"IEND"
 LABEL = "org.conjoin.generated"
+TRACES = (MANIFEST_CHUNK, b"c2pa", LABEL.encode())  # of a manifest, in a picture that is broken
+OUR_FACTS = ("made_with", "verb", "model", "model_sha256", "time")
 VALID = ("Valid", "Trusted")
 CHUNK_OVERHEAD_BYTES = 12  # length, type and checksum
 
@@ -85,21 +88,33 @@ def embed(path: Path, name: str, facts: dict[str, Any], key: Key) -> None:
 
 
 def has_manifest(path: Path) -> bool:
-    """Whether a PNG holds a manifest; ValueError where its chunks are broken."""
-    return any(kind == MANIFEST_CHUNK for kind in _chunks(path.read_bytes()))
+    """Whether a PNG holds a manifest; ValueError where its chunks are broken, and one of them is,
+    or was, a manifest."""
+    data = path.read_bytes()
+    try:
+        return any(kind == MANIFEST_CHUNK for kind, _ in _chunks(data))
+    except ValueError:
+        if any(trace in data for trace in TRACES):
+            raise
+        return False
 
 
-def _chunks(data: bytes) -> Iterator[bytes]:
-    """The type of each chunk; ValueError where a checksum or a length is wrong."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The type of each chunk, and where it ends, up to the last one; ValueError where a checksum or
+    a length is wrong, or there is no last one."""
     place = len(PNG)
-    while place < len(data):
+    kind = b""
+    while kind != LAST_CHUNK:
+        if place >= len(data):
+            raise ValueError("the end of the picture is missing")
         size = int.from_bytes(data[place : place + 4], "big")
         body = data[place + 4 : place + 8 + size]
         check = data[place + 8 + size : place + CHUNK_OVERHEAD_BYTES + size]
         if len(check) < 4 or zlib.crc32(body) != int.from_bytes(check, "big"):
             raise ValueError("a checksum of the picture does not hold")
-        yield body[:4]
+        kind = body[:4]
         place += CHUNK_OVERHEAD_BYTES + size
+        yield kind, place
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -122,7 +137,9 @@ def read_manifest(path: Path) -> Manifest | None:
     data = path.read_bytes()
     form = path.suffix.lstrip(".").lower()
     if data.startswith(PNG):
-        list(_chunks(data))
+        *_, (_, end) = _chunks(data)
+        if end != len(data):
+            raise ValueError(f"{len(data) - end:,} bytes lie behind the end of the picture")
         form = "image/png"
     try:
         with contextlib.closing(c2pa.Reader(form, io.BytesIO(data), context=_context())) as reader:
@@ -144,11 +161,17 @@ def read_manifest(path: Path) -> Manifest | None:
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """What conjoin told; of files of other programs, their name."""
     for assertion in manifest.get("assertions", []):
-        if assertion.get("label") == LABEL:
-            return dict(assertion["data"])
+        facts = assertion.get("data")
+        if assertion.get("label") == LABEL and _ours(facts):
+            return dict(facts)
     program = (manifest.get("claim_generator_info") or [{}])[0]
     named = f"{program.get('name')} {program.get('version') or ''}".strip()
     return {"made_with": named, "verb": None}
+
+
+def _ours(facts: Any) -> bool:
+    """Whether facts are such as conjoin writes: others may use its label."""
+    return isinstance(facts, dict) and all(isinstance(facts.get(name), str) for name in OUR_FACTS)
 
 
 def _failures(results: dict[str, Any]) -> str:

@@ -1,4 +1,8 @@
-"""Whether a file is as it was when a model made it: by its manifest, or by a sidecar."""
+"""Whether a file is as it was when a model made it: by its manifest, or by a sidecar.
+
+What a file holds itself is read first: anybody can write a mark beside it, which must not overrule
+a manifest that is broken. The mark of a folder binds each file to its name in the folder.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +19,6 @@ __all__ = ["CHANGED", "UNMARKED", "VALID", "Verification", "verify"]
 VALID = "valid"
 CHANGED = "changed"
 UNMARKED = "not marked"
-FOLDERS_ABOVE = 2  # whose sidecars may speak of a file: drawn pictures lie in folders of labels
 # what C2PA's reader is asked about, beside PNG; others are read by their sidecars alone
 WITH_MANIFESTS = (".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".heic", ".svg", ".pdf")
 
@@ -79,16 +82,13 @@ def verify(path: str | Path) -> Verification:
         raise ValueError(f"{path} is no file.")
     if place.name.endswith(SUFFIX):
         return _of_sidecar_alone(place)
-    own = sidecar_of(place)
-    if own.is_file():
-        return _beside(place, own) or _unmarked(place)
     if can_embed(place) or place.suffix.lower() in WITH_MANIFESTS:
         inside = _inside(place)
         if inside is not None:
             return inside
-    for folder in list(place.parents)[:FOLDERS_ABOVE]:
-        mark = sidecar_of(folder)
-        if folder.name and mark.is_file():
+    for target in (place, *place.parents):
+        mark = sidecar_of(target) if target.name else None  # the root has none
+        if mark is not None and mark.is_file():
             found = _beside(place, mark)
             if found is not None:
                 return found
@@ -102,7 +102,13 @@ def _inside(place: Path) -> Verification | None:
             return None
         found = read_manifest(place)
     except ValueError as error:
+        if not can_embed(place) and not _names_c2pa(place):  # a broken file of others
+            return None
         return Verification(CHANGED, f"{place.name}: changed, or broken: {error}.")
+    except ImportError:
+        if can_embed(place) or not sidecar_of(place).is_file() or _names_c2pa(place):
+            raise
+        return None
     if found is None:
         return None
     facts, name, number = found
@@ -111,6 +117,11 @@ def _inside(place: Path) -> Verification | None:
     mine = own is not None and serial_of(own.certificate) == number
     words = _valid(place.name, origin, f"{name} {number}", mine)
     return Verification(VALID, words, True, facts)
+
+
+def _names_c2pa(place: Path) -> bool:
+    """Whether a file may hold a manifest, by the word that labels each."""
+    return b"c2pa" in place.read_bytes().lower()
 
 
 def _valid(name: str, origin: str, key: str, mine: bool) -> str:
@@ -135,15 +146,20 @@ def _beside(place: Path, mark: Path) -> Verification | None:
         found = read_sidecar(mark)
     except ValueError as error:
         return Verification(CHANGED, f"{name}: can't be trusted: {error}.")
+    target = mark.with_name(mark.name.removesuffix(SUFFIX))
+    own = name if target == place else place.relative_to(target).as_posix()
     digest = digest_of(place)
-    called = {known: each for each, known in found.digests.items()}.get(digest)
-    if called is None:
-        target = mark.with_name(mark.name.removesuffix(SUFFIX))
-        if target != place and place.relative_to(target).as_posix() not in found.digests:
+    same = [each for each, known in found.digests.items() if known == digest]
+    if own in found.digests and own not in same:
+        instead = f"; it is what that calls {same[0]}" if same else ""
+        words = f"{name}: changed: it is not the file that {mark.name} calls {own}{instead}."
+        return Verification(CHANGED, words)
+    if not same:
+        if target != place:
             return None
         words = f"{name}: changed: it is not the file that {mark.name} speaks of."
         return Verification(CHANGED, words)
-    renamed = "" if called.rpartition("/")[2] == name else f", as {called}"
+    renamed = "" if own in same else f", as {same[0]}"
     origin = f"{told(found.claim)}{renamed}"
     if found.key is None:
         words = (
@@ -151,8 +167,8 @@ def _beside(place: Path, mark: Path) -> Verification | None:
             "changed its mark too."
         )
     else:
-        own = _own_key()
-        mine = own is not None and own.fingerprint == found.key
+        key = _own_key()
+        mine = key is not None and key.fingerprint == found.key
         words = _valid(name, origin, found.key, mine)
     return Verification(VALID, words, found.key is not None, found.claim)
 
@@ -163,10 +179,11 @@ def _of_sidecar_alone(place: Path) -> Verification:
     except ValueError as error:
         return Verification(CHANGED, f"{place.name}: {error}.")
     names = ", ".join(list(found.digests)[:3])
+    unsigned = "" if found.key is not None else ", not signed"
     return Verification(
         VALID,
-        f"{place.name}: the mark of {names} ({len(found.digests):,} files); ask about the files "
-        "themselves.",
+        f"{place.name}: the mark of {names} ({len(found.digests):,} files){unsigned}; ask about "
+        "the files themselves.",
         found.key is not None,
         found.claim,
     )

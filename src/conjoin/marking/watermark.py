@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import gamma
 
-from conjoin.marking.keys import write_private
+from conjoin.util.settings import write_private
 
 __all__ = ["MAX_P_VALUE", "SUB_KEYS", "Found", "Watermark", "Writing", "key_from"]
 
@@ -39,6 +39,7 @@ SUB_KEYS = 16
 LOG_CERTAIN = math.log(0.99)  # of a token, beside which there is no choice to speak of
 MAX_P_VALUE = 0.01  # under which a text is said to carry the watermark
 KEY_BYTES = 32
+MIN_KEY_BYTES = 16
 MAX_KEY_BYTES = 4096
 # of D. Lea's and S. Vigna's splitmix64: G. Steele, D. Lea and C. Flood (2014), Fast splittable
 # pseudorandom number generators
@@ -148,15 +149,19 @@ def key_from(path: str | Path, make: bool = False) -> bytes:
     Raises
     ------
     ValueError
-        If there is no such file, or it holds under 16 bytes or far too many.
+        If there is no such file, or it holds under 16 bytes beside blanks, or far too many.
     """
     file = Path(path).expanduser()
     if make and not file.exists():
         write_private(file, f"{secrets.token_hex(KEY_BYTES)}\n".encode())
     if not file.is_file():
         raise ValueError(f"{path} is no file: it should hold the key of a watermark.")
-    if not 16 <= file.stat().st_size <= MAX_KEY_BYTES:
+    size = file.stat().st_size
+    key = file.read_bytes().strip() if size <= MAX_KEY_BYTES else b""
+    if len(key) < MIN_KEY_BYTES:
+        holds = f"{size:,} bytes" if size > MAX_KEY_BYTES else f"{len(key):,} bytes"
+        blank = ", beside blanks at its ends" if size <= MAX_KEY_BYTES and len(key) < size else ""
         raise ValueError(
-            f"{path} holds {file.stat().st_size:,} bytes: a key has from 16 to {MAX_KEY_BYTES:,}."
+            f"{path} holds {holds}{blank}: a key has from {MIN_KEY_BYTES} to {MAX_KEY_BYTES:,}."
         )
-    return file.read_bytes().strip()
+    return key

@@ -30,6 +30,7 @@ from conjoin.core.shapes import Bool, Float, Int
 from conjoin.nets.conditioned import EMBEDDING_WIDTH, Conditioned
 from conjoin.nets.decoder import Block, Hidden
 from conjoin.nets.unet import ChannelNorm, ResidualBlock
+from conjoin.util.memo import TensorMemo
 
 __all__ = ["LOWER", "UNKNOWN_WORD", "Worded"]
 
@@ -118,7 +119,7 @@ class Worded(Conditioned):
         super().__init__(0, told)
         self.is_told = True
         self.lower_by = lower
-        self._read: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
+        self._read = TensorMemo[tuple[Tensor, Tensor]]()
         side = max(sides)
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
         self.sides = sides
@@ -182,11 +183,14 @@ class Worded(Conditioned):
             there = (word >= 0) & (word < self.reader.end)
             word = word[:, : int(there.sum(1).max()) + 1]
         if torch.is_grad_enabled() or code is None:
-            read: tuple[Tensor, Tensor] = self.reader(word.long())
-            return read
-        if self._read is None or self._read[0] is not code:  # a draw asks for the same ones often
-            self._read = (code, self.reader(word.long()))
-        return self._read[1]
+            return self._reading(word)
+        # a draw asks for the same ones often
+        parts = [code, *self.reader.parameters(), *self.reader.buffers()]
+        return self._read.of(parts, lambda: self._reading(word), self.training)
+
+    def _reading(self, word: Tensor) -> tuple[Float[Tensor, "B N1 D"], Tensor]:
+        read: tuple[Tensor, Tensor] = self.reader(word.long())
+        return read
 
     def _seen(
         self, x: Tensor, embedding: Tensor, words: tuple[Tensor, Bool[Tensor, "B N1"]]

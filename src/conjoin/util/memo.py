@@ -21,8 +21,11 @@ Made = TypeVar("Made")
 
 
 class TensorMemo(Generic[Made]):
-    """The last value that was made, the tensors it was made from and their versions. Copies and
-    pickles of it are empty."""
+    """The last value that was made, the tensors it was made from, their versions and where their
+    numbers lie. Copies and pickles of it are empty.
+
+    What torch counts no version for is not seen: numbers written through ``tensor.data`` or a numpy
+    view in place, and ``tensor.data = other`` where ``other`` came to lie at the old address."""
 
     def __init__(self) -> None:
         self._last: tuple[tuple[Tensor, ...], Hashable, Made] | None = None
@@ -34,7 +37,7 @@ class TensorMemo(Generic[Made]):
         is asked only where the tensors are others than the last time, or were written to."""
         if any(each.is_inference() for each in tensors):  # such count no versions
             return make()
-        versions = (*(each._version for each in tensors), more)
+        versions = (*(_version(each) for each in tensors), more)
         if self._last is not None:
             before, then, value = self._last
             same = then == versions
@@ -46,3 +49,9 @@ class TensorMemo(Generic[Made]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (TensorMemo, ())
+
+
+def _version(tensor: Tensor) -> Hashable:
+    """What changes with the numbers of a tensor: by writing, or by ``tensor.data = other``."""
+    place = (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride())
+    return tensor._version, place

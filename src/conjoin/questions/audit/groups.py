@@ -1,8 +1,9 @@
 """How a model serves the groups of a column: errors, familiarity, promises, each with its exact
 interval.
 
-A group is told to be worse, or its promise broken, only where its interval says so with the
-confidence that all of them together ask for (Bonferroni).
+A group is told to be worse only where Fisher's exact test of its errors beside those of all others
+says so (R. Fisher (1935), The logic of inductive inference), and its promise broken, or kept, only
+where its interval does; with the confidence that all of them together ask for (Bonferroni).
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
 from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
 
@@ -55,13 +56,15 @@ class Group:
 class Groups:
     """``worst``: the group with the most errors, "" where there are none to count; ``worse``:
     whether it is worse than the others beyond chance; ``broken``: groups in which the promised
-    error rate is not kept, beyond chance; ``alarmed``: those called unfamiliar too often."""
+    error rate is not kept, beyond chance; ``kept``: those in which it is, beyond chance;
+    ``alarmed``: those called unfamiliar too often."""
 
     column: str
     groups: list[Group]
     worst: str
     worse: bool
     broken: list[str]
+    kept: list[str]
     alarmed: list[str]
     false_alarm: float | None
     max_error: float | None
@@ -148,23 +151,34 @@ def _rate(found: np.ndarray, level: float) -> Rate:
     return Rate(count, rows, float(ends.low), float(ends.high))
 
 
+def _chance(one: Rate, others: list[Rate]) -> float:
+    """The p-value of Fisher's exact test: of so many errors in one group, or more, were it served
+    as the others are."""
+    wrong = sum(rate.count for rate in others)
+    right = sum(rate.rows for rate in others) - wrong
+    table = [[one.count, one.rows - one.count], [wrong, right]]
+    return float(fisher_exact(table, alternative="greater").pvalue)
+
+
 def _judged(
     column: str, groups: list[Group], false_alarm: float, max_error: float, told: str
 ) -> Groups:
     errors = {group.name: group.wrong for group in groups if group.wrong and group.wrong.rows}
     worst = max(errors, key=lambda name: errors[name].share or 0.0, default="")
     others = [rate for name, rate in errors.items() if name != worst]
-    rest = sum(rate.count for rate in others) / max(1, sum(rate.rows for rate in others))
+    worse = bool(others) and _chance(errors[worst], others) * len(errors) <= 1 - CONFIDENCE
     accepted = [(group.name, group.wrong_accepted) for group in groups]
     broken = [name for name, rate in accepted if rate is not None and rate.low > max_error]
+    kept = [name for name, rate in accepted if rate is not None and rate.high <= max_error]
     flagged = [(group.name, group.unfamiliar) for group in groups]
     alarmed = [name for name, rate in flagged if rate is not None and rate.low > false_alarm]
     return Groups(
         column,
         groups,
         worst,
-        bool(others) and errors[worst].low > rest,
+        worse,
         broken,
+        kept,
         alarmed,
         None if told else false_alarm,
         None if told or not errors else max_error,

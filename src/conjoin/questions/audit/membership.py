@@ -9,6 +9,15 @@ halves is one split, so every row is in as many shadows as it is out of. The spr
 all rows, as theirs with few shadows. What counts is how many members are told apart where hardly
 any other row is taken for one: the true-positive rate at 1 % false positives.
 
+The threshold is itself a rank, that of the k-th highest of n strangers. Without memory the m
+members and the strangers are exchangeable, so how many members lie above it has an exact law, the
+negative hypergeometric one (N. Johnson, A. Kemp and S. Kotz (2005), Univariate discrete
+distributions, section 6.2.2):
+
+    P(at least j members above) = P(H < k),    H ~ hypergeometric(m + n, n, j + k - 1)
+
+the number of strangers among the j + k - 1 highest rows.
+
 Shape letters: B rows, K shadow models.
 """
 
@@ -18,25 +27,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import hypergeom
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from conjoin.calibration.conformal import rate_interval
+from conjoin.calibration.conformal import clopper_pearson, rate_interval
 
 __all__ = ["FALSE_POSITIVES", "Membership", "membership", "shadows_of"]
 
 FALSE_POSITIVES = 0.01
+MAX_P_VALUE = 0.01  # at which members are said to be told apart
 MIN_STRANGERS = 100  # of which one is 1 %
 LEAST_SPREAD = 1e-6  # nats
 
 
 @dataclasses.dataclass(frozen=True)
 class Membership:
-    """``rate``: the share of members that are told apart at ``FALSE_POSITIVES``, with its exact
-    95 % ``interval``, given the threshold; ``auc``: .5 without memory."""
+    """``rate``: the share of members above all but ``FALSE_POSITIVES`` of the strangers, with its
+    exact 95 % ``interval``, given the threshold; ``false_positives``: the upper 95 % bound on the
+    share of all other rows above it; ``p_value``: of so many members, or more, were there no
+    memory; ``auc``: .5 without memory."""
 
     rate: float
     interval: tuple[float, float]
+    false_positives: float
+    p_value: float
     auc: float
     members: int
     strangers: int
@@ -45,12 +60,14 @@ class Membership:
     @property
     def told_apart(self) -> bool:
         """Whether more members are told apart than chance would."""
-        return self.interval[0] > 2 * FALSE_POSITIVES
+        return self.p_value <= MAX_P_VALUE
 
     def to_json(self) -> dict[str, Any]:
         return {
             "tpr_at_1_percent_fpr": self.rate,
             "interval": list(self.interval),
+            "fpr_upper_bound": self.false_positives,
+            "p_value": self.p_value,
             "auc": self.auc,
             "members": self.members,
             "strangers": self.strangers,
@@ -80,11 +97,24 @@ def membership(
     return Membership(
         found / int(known.sum()),
         (interval[0], interval[1]),
+        float(clopper_pearson(np.array(spare), np.array(len(strangers)))),
+        chance_of(found, int(known.sum()), spare, len(strangers)),
         float(roc_auc_score(known, ratio)),
         int(known.sum()),
         len(strangers),
         len(shadows),
     )
+
+
+def chance_of(found: int, members: int, spare: int, strangers: int) -> float:
+    """The chance that at least ``found`` of the members lie above all but ``spare`` of the
+    strangers, where all of them are exchangeable.
+
+    >>> chance_of(2, 2, 0, 2)  # both members before both strangers: one of six orders
+    0.16666666666666666
+    """
+    highest = found + spare
+    return float(hypergeom.cdf(spare, members + strangers, strangers, highest))
 
 
 def shadows_of(

@@ -25,7 +25,9 @@ MAX_P_VALUE = 0.01
 @dataclasses.dataclass(frozen=True)
 class Planted:
     """``bits``: mean exposure, 1.44 without memory, at most ``most``; ``gap``: nats between the
-    medians; ``p_value``: of planted rows that are so much likelier, were there no memory."""
+    medians; ``p_value``: of planted rows that are so much likelier, were there no memory.
+    ``own_references``: whether the rows beside them were made in the same way and left out; where
+    not, the p-value holds only for planted rows whose cells were drawn from their columns."""
 
     bits: float
     most: float
@@ -36,8 +38,9 @@ class Planted:
     own_references: bool
 
     @property
-    def remembered(self) -> bool:
-        return self.p_value <= MAX_P_VALUE
+    def remembered(self) -> bool | None:
+        """None without references of their own: rows may be likely for other reasons."""
+        return self.p_value <= MAX_P_VALUE if self.own_references else None
 
     def to_json(self) -> dict[str, Any]:
         told = {"no_memory_bits": NO_MEMORY, "remembered": self.remembered}

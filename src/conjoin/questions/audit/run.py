@@ -15,7 +15,7 @@ from conjoin.questions.audit.membership import (
     shadows_of,
     taken,
 )
-from conjoin.questions.audit.planted import Planted, planted
+from conjoin.questions.audit.planted import PLANTED, Planted, planted
 from conjoin.questions.synthetic.copies import CopyCheck, copy_check
 from conjoin.training.progress import Progress
 from conjoin.util.energy import Energy
@@ -58,18 +58,15 @@ class Audit:
         """What was found, in sentences."""
         said = []
         if self.planted is not None:
-            found = self.planted
-            how = "remembers them" if found.remembered else "does not know them from their like"
-            said.append(
-                f"Planted rows: the model {how} ({found.bits:.1f} bits of exposure, 1.4 without "
-                f"memory, {found.most:.1f} at most; p = {found.p_value:.2g})."
-            )
+            said.append(_of_planted(self.planted))
         if self.membership is not None:
             one = self.membership
             how = "are told apart" if one.told_apart else "are not told apart beyond chance"
             said.append(
-                f"Membership: training rows {how}: {one.rate:.1%} of them at 1 % false positives "
-                f"({one.interval[0]:.1%} to {one.interval[1]:.1%}; AUC {one.auc:.3f}, "
+                f"Membership: training rows {how} (p = {one.p_value:.2g}): {one.rate:.1%} of them "
+                f"({one.interval[0]:.1%} to {one.interval[1]:.1%}) lie above a threshold that 1 % "
+                f"of {one.strangers:,} other rows pass, and that at most "
+                f"{one.false_positives:.1%} of all such rows do (AUC {one.auc:.3f}, "
                 f"{one.shadows} shadow models)."
             )
         if self.copies is not None:
@@ -91,6 +88,38 @@ class Audit:
         return said
 
 
+def _of_planted(found: Planted) -> str:
+    figures = (
+        f"{found.bits:.1f} bits of exposure, 1.4 without memory, {found.most:.1f} at most; "
+        f"p = {found.p_value:.2g}"
+    )
+    if not found.own_references:
+        return (
+            f"Planted rows: beside rows whose every cell is drawn from its own column, {figures}. "
+            "That p-value holds only if the planted rows were made in the same way, which nothing "
+            f"says; to tell memory from rows that are merely likely, add a column {PLANTED!r}: yes "
+            "for them, no for others that were made in the same way and left out."
+        )
+    how = "remembers them" if found.remembered else "does not know them from their like"
+    return f"Planted rows: the model {how} ({figures})."
+
+
+def _of_promise(found: Groups) -> str:
+    """Whether the promised error rate is kept, as far as the groups' rows tell."""
+    promise = f"The promise of at most {found.max_error:g} errors is"
+    kept = f"kept in {', '.join(found.kept)}"
+    if len(found.kept) == len(found.groups):
+        return f"{promise} kept in each group."
+    if found.broken:
+        more = f", and {kept}" if found.kept else ""
+        return f"{promise} broken in {', '.join(found.broken)}{more}."
+    more = f"{kept}; the others have" if found.kept else "they have"
+    return (
+        f"{promise} not broken beyond chance in any group; {more} too few accepted rows with "
+        "labels, or too many errors among them, to show that it is kept."
+    )
+
+
 def _of_groups(found: Groups) -> list[str]:
     said = []
     if found.worst:
@@ -102,8 +131,7 @@ def _of_groups(found: Groups) -> list[str]:
             f"{rate.rows:,} ({rate.low:.1%} to {rate.high:.1%}), {beyond}."
         )
     if found.max_error is not None:
-        which = f"broken in {', '.join(found.broken)}" if found.broken else "kept in each"
-        said.append(f"The promise of at most {found.max_error:g} errors is {which}.")
+        said.append(_of_promise(found))
     if found.false_alarm is not None:
         which = ", ".join(found.alarmed) or "no group"
         said.append(f"Called unfamiliar more often than {found.false_alarm:g} allows: {which}.")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conjoin.marking.keys import PRIVATE, config_folder
 from conjoin.util.energy import Energy
+from conjoin.util.settings import append_private, config_folder
 
 __all__ = ["Asked", "asked_of", "note_down"]
 
@@ -47,11 +47,7 @@ def note_down(folder: str | Path, energy: Energy) -> bool:
     numbers = (energy.kwh, energy.low, energy.high, energy.seconds, energy.cpu_seconds)
     line = json.dumps({"model": model, "method": energy.method, "numbers": numbers})
     try:
-        file = config_folder() / FILE
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
-        with open(handle, "a", encoding="utf-8") as out:
-            out.write(f"{line}\n")
+        append_private(config_folder() / FILE, [line])
     except (OSError, RuntimeError):  # a folder that can't be written counts nothing, as info says
         return False
     return True
