@@ -2,6 +2,7 @@
 are cut, the prefix cache, what is saved. All weights are random and made here."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from conjoin.serving.talk import TextModel
 from conjoin.testing import conformance
 from conjoin.testing.conformance import run_case
 from conjoin.util.gguf import GGUF
+from conjoin.util.gguf_words import tokenizer_in_file
 
 gguf = pytest.importorskip("gguf", reason="needs the extra: pip install 'conjoin[chat]'")
 VOCABULARY = 40
@@ -380,3 +382,22 @@ def test_the_library_answers_from_a_file(file):
     verdicts = model.decide(TEXTS[:5], reasons=False)["verdict"]
     assert set(verdicts) <= {"accept", "unfamiliar"}
     assert len(model.sample(2, random_state=0)[0]) == 2
+
+
+@pytest.mark.parametrize(("cut", "codes"), [("llama-bpe", [5]), ("qwen2", [4, 2])])
+def test_llama_3_looks_a_whole_word_up_before_it_merges(cut, codes):
+    """ "abc" is a token that the one merge, of a and b, does not reach."""
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the extra: conjoin[chat]")
+    tokens = ["<end>", "b", "c", "a", "ab", "abc"]
+    facts = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": cut,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3, 1, 1, 1, 1, 1],
+        "tokenizer.ggml.merges": ["a b"],
+    }
+    written = tokenizer_in_file(SimpleNamespace(path="tiny.gguf", facts=facts))
+    read = tokenizers.Tokenizer.from_str(written)
+    assert read.encode("abc").ids == codes
+    assert read.encode("ab").ids == [4]
+    assert read.decode(codes) == "abc"

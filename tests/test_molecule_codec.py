@@ -1,5 +1,6 @@
 """Molecules in space: strings, files, orders, bad input, events."""
 
+import itertools
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import torch
 from conjoin.chemistry.canonical import canonical_order, graph_key
 from conjoin.chemistry.distances import bonds_of_distances
 from conjoin.chemistry.graph import Molecule, formula
-from conjoin.chemistry.strings import parse_smiles, write_smiles
+from conjoin.chemistry.strings import MAX_ATOMS, parse_smiles, write_smiles
 from conjoin.codecs.kinds import codec_for, codec_from_json
 from conjoin.codecs.molecule.codec import MoleculeCodec
 from conjoin.codecs.molecule.files import of_places, write_file, written
@@ -121,12 +122,51 @@ def test_no_permutation_changes_the_canonical_string(text):
         ("C11", "atoms 1 and 1 are bound twice"),
         ("[Qq]", "'Qq' is no element"),
         ("C=1CCC#1", "ring 1 has two kinds of bond"),
+        ("C(=)C", "the bond at character 3 leads to no atom"),
+        ("C==C", "the bond at character 2 leads to no atom"),
+        ("C=.C", "the bond at character 2 leads to no atom"),
+        ("C=(C)C", "the bond at character 2 leads to no atom"),
+        ("C()C", "the branch at character 2 begins with no atom"),
+        ("C.", "a dot is left open"),
+        ("[CH20000]", "atom 1 has more than 9 hydrogens"),
+        ("C[CH10]", "atom 2 has more than 9 hydrogens"),
+        ("[C+99999999999999999999]", "atom 1 has more than 15 charges"),
+        ("[C----------------]", "atom 1 has more than 15 charges"),
+        ("C" * 171, "it has more than 512 atoms, hydrogens included"),
+        ("[C]" * 513, "it has more than 512 atoms, hydrogens included"),
     ],
 )
 def test_a_broken_string_is_refused_in_one_sentence(text, why):
     with pytest.raises(ValueError) as error:
         parse_smiles(text)
-    assert str(error.value) == f"{text!r} is no molecule: {why}."
+    assert str(error.value) == f"{text[:60]!r} is no molecule: {why}."
+
+
+def test_the_largest_string_and_charge_are_read():
+    assert len(parse_smiles("C" * 170)) == MAX_ATOMS
+    assert len(parse_smiles("[C]" * MAX_ATOMS)) == MAX_ATOMS
+    assert len(parse_smiles("[CH9-15]")) == 10
+    assert parse_smiles("[CH009+0015]").charges[0] == 15
+
+
+def odd_strings():
+    """Every string of up to four of these characters behind one atom."""
+    marks = "C=().1"
+    every = (itertools.product(marks, repeat=size) for size in range(5))
+    return ["C" + "".join(word) for words in every for word in words]
+
+
+def test_odd_strings_are_molecules_where_rdkit_reads_them():
+    chem = pytest.importorskip("rdkit.Chem", reason="rdkit is not installed")
+    logs = pytest.importorskip("rdkit.RDLogger", reason="rdkit is not installed")
+    logs.DisableLog("rdApp.*")
+    for text in odd_strings():
+        try:
+            read = parse_smiles(text) is not None
+        except ValueError as error:
+            read = "bonds" in str(error)  # a valence, which rdkit judges later
+        assert read == (chem.MolFromSmiles(text, sanitize=False) is not None), text
+    logs.EnableLog("rdApp.*")
 
 
 def test_bonds_of_distances_are_those_of_the_table():

@@ -24,8 +24,8 @@ from conjoin.chemistry.measures import (
 from conjoin.chemistry.strings import parse_smiles
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.molecule.files import read_file, write_file
-from conjoin.core import Event, Pair, stream
-from conjoin.core.capabilities import CapabilityError
+from conjoin.core import Event, Likelihood, Pair, Status, stream
+from conjoin.core.capabilities import CapabilityError, weakest
 from conjoin.families.molecules import Molecules, MoleculesDensity
 from conjoin.predictors import geometry
 from conjoin.report.space import drawing
@@ -87,6 +87,19 @@ def test_log_p_is_that_of_the_factors(density):
     assert torch.allclose(joint.log_prob(event), parts)
     assert graph.log_prob(record["graph"], record.only(["string"])).tolist() == [0.0] * 24
     assert codec.space.name == joint.space.name
+
+
+def test_log_p_is_worth_what_a_bound_and_a_solver_are(density):
+    """Other strings write the same graph, and the places come from a solver."""
+    _, event, joint = density
+    strings, graph, places = joint.chain.factors
+    assert strings.capabilities.likelihood is Likelihood.EXACT
+    assert graph.capabilities.likelihood is Likelihood.EXACT
+    assert places.capabilities.likelihood is Likelihood.APPROXIMATE
+    assert weakest(Likelihood.LOWER_BOUND, Likelihood.EXACT) is Likelihood.LOWER_BOUND
+    assert joint.capabilities.likelihood is Likelihood.APPROXIMATE
+    assert joint.status_of(event) is Status.APPROXIMATE
+    assert joint.status_of_draws is Status.APPROXIMATE
 
 
 def test_no_order_pose_or_mirror_changes_log_p(density):
@@ -178,7 +191,8 @@ def test_a_saved_model_answers_the_same(model, some, tmp_path):
     again = conjoin.load(tmp_path / "model")
     assert np.array_equal(again.score_samples(some[:4]), model.score_samples(some[:4]))
     assert again.model_.status == model.model_.status
-    assert model.model_.status["log_prob"].value == "lower bound"
+    assert model.model_.status["log_prob"].value == "approximate"
+    assert model.model_.status["sample"].value == "approximate"
 
 
 def test_the_command_line_reads_and_writes_molecules(model, some, tmp_path):

@@ -13,6 +13,7 @@ from conjoin.core import (
     Event,
     Record,
     RecordSpace,
+    Status,
     Variable,
     stream,
 )
@@ -281,6 +282,18 @@ def test_more_steps_of_the_solver_change_nothing_once_there_are_enough(fitted):
     fine = density.log_prob(event, told)
     density.flow.solver = 12
     assert (coarse - fine).abs().max() < 0.05
+
+
+def test_log_p_and_draws_are_declared_to_have_the_error_of_a_solver(fitted):
+    """As it has: fewer steps are another number, which lies to no one side."""
+    density, event, told = fitted
+    fine = density.log_prob(event, told)
+    density.flow.solver = 4
+    off = density.log_prob(event, told) - fine
+    density.flow.solver = 12
+    assert off.abs().max() > 1e-3
+    assert density.status_of(event) is Status.APPROXIMATE
+    assert density.status_of_draws is Status.APPROXIMATE
 
 
 def test_levels_of_noise_go_from_all_to_the_blur():

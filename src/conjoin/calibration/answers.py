@@ -18,14 +18,13 @@ from torch import Tensor
 from conjoin.calibration.answer_score import AnswerScore
 from conjoin.calibration.conformal import Calibration, rows_for_error, rows_for_false_alarm
 from conjoin.codecs.templates import Template
-from conjoin.components.typicality import Typicality
+from conjoin.components.typicality import KEPT_AXES, Typicality
 
 __all__ = ["AnswerCalibration", "AnswerSettings", "QuestionReadings"]
 
 HELD_OUT = 2  # questions that are needed for each that is held out
 USUAL_RISK = 0.1
 USUAL_FALSE_ALARM = 0.05
-KEPT_AXES = 48  # principal axes of the hidden states, by which usual questions are known
 SCORE = "score."  # what the names of tensors begin with
 USUAL = "usual."
 

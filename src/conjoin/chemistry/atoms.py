@@ -19,11 +19,38 @@ from conjoin.chemistry.graph import Molecule
 from conjoin.chemistry.strings import write_smiles
 from conjoin.core import Event
 
-__all__ = ["ATOMS_OF", "BONDS", "PLACES", "molecules_of", "symbols_of"]
+__all__ = [
+    "ATOMS_OF",
+    "BONDS",
+    "PLACES",
+    "atoms_of_codes",
+    "codes_of_atoms",
+    "molecules_of",
+    "symbols_of",
+]
 
 PLACES = slice(1, 4)  # the features that are coordinates
 BONDS = 4  # where the features that are bonds begin
 ATOMS_OF = "atom of "  # and the elements: the name of the first feature
+
+
+def codes_of_atoms(elements: Any, charges: Any) -> Any:
+    """The codes, from 1 on, of elements, as their places in a list, with formal charges: of arrays
+    or tensors.
+
+    >>> codes_of_atoms(np.array([0, 1]), np.array([0, -1]))
+    array([3, 7])
+    """
+    return 1 + LEVELS_OF_CHARGE * elements + charges - LEAST_CHARGE
+
+
+def atoms_of_codes(codes: Any) -> tuple[Any, Any]:
+    """The elements and charges that codes of atoms stand for.
+
+    >>> atoms_of_codes(np.array([3, 7]))
+    (array([0, 1]), array([ 0, -1]))
+    """
+    return (codes - 1) // LEVELS_OF_CHARGE, (codes - 1) % LEVELS_OF_CHARGE + LEAST_CHARGE
 
 
 def symbols_of(space: Any) -> tuple[str, ...]:
@@ -45,14 +72,14 @@ def molecules_of(event: Event, symbols: Sequence[str]) -> list[Molecule | None]:
         if not len(places):
             out.append(None)
             continue
-        code = value[row, places, 0].astype(np.int64) - 1
+        elements, charges = atoms_of_codes(value[row, places, 0].astype(np.int64))
         bonds = value[row][np.ix_(places, BONDS + places)].astype(np.int8)
         placed = np.asarray(known[row, places, PLACES]).all(1)
         xyz = np.where(np.asarray(placed)[:, None], value[row, places, PLACES], np.nan)
         draft = Molecule(
-            numbers_of[code // LEVELS_OF_CHARGE],
+            numbers_of[elements],
             bonds,
-            code % LEVELS_OF_CHARGE + LEAST_CHARGE,
+            charges,
             xyz if placed.any() else None,
         )
         out.append(Molecule(**{**vars(draft), "smiles": write_smiles(draft)}))

@@ -14,9 +14,12 @@ import numpy as np
 from conjoin.chemistry.elements import AROMATIC, ATOMIC_NUMBER, VALENCES, symbol_of
 from conjoin.chemistry.graph import Molecule, fragments
 
-__all__ = ["parse_smiles", "write_smiles"]
+__all__ = ["MAX_ATOMS", "parse_smiles", "write_smiles"]
 
 SHOWN_CHARACTERS = 60
+MAX_ATOMS = 512  # of a string, hydrogens included
+MAX_HYDROGENS = 9  # in one bracket; more of them, and of charges, no SMILES has
+MAX_CHARGE = 15
 _TOKEN = re.compile(
     r"(?P<bracket>\[(?P<isotope>\d*)(?P<symbol>[A-Z][a-z]?|[a-z][a-z]?)(?P<chiral>@{0,2})"
     r"(?P<hydrogens>H\d*)?(?P<charge>\+\d+|-\d+|\+*|-*)(?::\d+)?\])"
@@ -44,11 +47,16 @@ class _Draft:
     def error(self, why: str) -> ValueError:
         return ValueError(f"{self.text[:SHOWN_CHARACTERS]!r} is no molecule: {why}.")
 
+    def too_large(self) -> ValueError:
+        return self.error(f"it has more than {MAX_ATOMS} atoms, hydrogens included")
+
     def add(self, symbol: str, charge: int, hydrogens: int | None) -> int:
         aromatic = symbol[0].islower()
         name = symbol.capitalize()
         if name not in ATOMIC_NUMBER or (aromatic and symbol not in _AROMATIC_SYMBOLS):
             raise self.error(f"{symbol!r} is no element")
+        if len(self.numbers) == MAX_ATOMS:
+            raise self.too_large()
         self.numbers.append(ATOMIC_NUMBER[name])
         self.charges.append(charge)
         self.hydrogens.append(hydrogens)
@@ -95,14 +103,17 @@ def _read(draft: _Draft) -> None:
     stack: list[int] = []
     last: int | None = None
     order: int | None = None
+    before = ""
     place = 0
     while place < len(draft.text):
         found = _TOKEN.match(draft.text, place)
         if found is None:
             raise draft.error(f"{draft.text[place]!r} at character {place + 1} means nothing")
+        kind = "atom" if found["bracket"] else str(found.lastgroup)
+        _refuse_after(draft, before, kind, place)
+        before = kind
         place = found.end()
-        kind = found.lastgroup
-        if kind == "bracket" or found["bracket"] or kind == "atom":
+        if kind == "atom":
             atom = _atom(draft, found)
             if last is not None:
                 draft.bind(last, atom, order)
@@ -123,26 +134,44 @@ def _read(draft: _Draft) -> None:
         else:
             last = None
         order = None
-    if stack or draft.open_rings or order is not None:
-        what = "a branch" if stack else "a ring" if draft.open_rings else "a bond"
+    if stack or draft.open_rings or before in ("bond", "dot"):
+        what = "a branch" if stack else "a ring" if draft.open_rings else f"a {before}"
         raise draft.error(f"{what} is left open")
     if not draft.numbers:
         raise draft.error("it has no atom")
 
 
+def _refuse_after(draft: _Draft, before: str, kind: str, place: int) -> None:
+    """What no string has side by side: a bond needs an atom or a ring behind it, a branch an atom
+    or a bond at its beginning."""
+    if before == "bond" and kind not in ("atom", "ring"):
+        raise draft.error(f"the bond at character {place} leads to no atom")
+    if before == "open" and kind not in ("atom", "bond"):
+        raise draft.error(f"the branch at character {place} begins with no atom")
+
+
 def _atom(draft: _Draft, found: re.Match[str]) -> int:
     if not found["bracket"]:
         return draft.add(found["atom"], 0, None)
-    hydrogens = found["hydrogens"] or ""
-    count = 0 if not hydrogens else int(hydrogens[1:] or 1)
-    return draft.add(found["symbol"], _charge(found["charge"]), count)
+    told = found["hydrogens"] or "H0"
+    hydrogens = _count(draft, told[1:] or "1", MAX_HYDROGENS, "hydrogens")
+    return draft.add(found["symbol"], _charge(draft, found["charge"]), hydrogens)
 
 
-def _charge(words: str) -> int:
+def _charge(draft: _Draft, words: str) -> int:
     if not words:
         return 0
     sign = 1 if words[0] == "+" else -1
-    return sign * (int(words[1:]) if words[1:].isdigit() else len(words))
+    digits = words[1:] if words[1:].isdigit() else str(len(words))
+    return sign * _count(draft, digits, MAX_CHARGE, "charges")
+
+
+def _count(draft: _Draft, digits: str, most: int, what: str) -> int:
+    written = digits.lstrip("0") or "0"
+    if len(written) > len(str(most)) or int(written) > most:
+        atom = len(draft.numbers) + 1
+        raise draft.error(f"atom {atom} has more than {most} {what}")
+    return int(written)
 
 
 def _finished(draft: _Draft) -> Molecule:
@@ -154,6 +183,8 @@ def _finished(draft: _Draft) -> Molecule:
     ]
     heavy = len(draft.numbers)
     size = heavy + len(owners)
+    if size > MAX_ATOMS:
+        raise draft.too_large()
     bonds = np.zeros((size, size), dtype=np.int8)
     for (one, two), order in draft.bonds.items():
         bonds[one, two] = bonds[two, one] = order

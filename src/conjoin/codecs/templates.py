@@ -27,7 +27,8 @@ __all__ = [
 
 SYSTEM = ("system", "developer")
 ROLES = (*SYSTEM, "user", "assistant")
-PRIVATE = range(0xE000, 0xF900)  # characters without a meaning, which stand for written marks
+# without a meaning; they stand for written marks
+UNUSED_CHARACTERS = range(0xE000, 0xF900)
 # of a template while it reads messages
 FAILURES = (
     jinja2.TemplateError,
@@ -103,7 +104,7 @@ def codes_of_turns(
 def _unused(text: str) -> str:
     """A character that the text does not have."""
     there = set(text)
-    return next(character for character in map(chr, PRIVATE) if character not in there)
+    return next(character for character in map(chr, UNUSED_CHARACTERS) if character not in there)
 
 
 def _now(form: str) -> str:

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from conjoin.core.shapes import Float
 
-__all__ = ["MIN_TYPICALITY_ROWS", "Typicality"]
+__all__ = ["KEPT_AXES", "MIN_TYPICALITY_ROWS", "Typicality"]
 
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
+KEPT_AXES = 48  # principal axes of a reading that tells of hidden states, by which rows are usual
 SHRINKAGE = 1e-2  # of a covariance towards a multiple of the identity
 LOW_QUANTILE = 0.05  # of the statistic, whose distance to the median is its spread
 

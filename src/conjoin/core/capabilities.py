@@ -4,7 +4,15 @@ import dataclasses
 import enum
 from typing import Literal
 
-__all__ = ["Capabilities", "CapabilityError", "Likelihood", "Status", "status_of", "worst"]
+__all__ = [
+    "Capabilities",
+    "CapabilityError",
+    "Likelihood",
+    "Status",
+    "status_of",
+    "weakest",
+    "worst",
+]
 
 
 class Likelihood(enum.Enum):
@@ -12,6 +20,7 @@ class Likelihood(enum.Enum):
 
     EXACT = "exact"  # log p
     LOWER_BOUND = "lower bound"  # E[value] <= log p
+    APPROXIMATE = "approximate"  # log p, off by the error of a solver to either side
     UNNORMALIZED = "relative"  # log p + one constant
 
 
@@ -63,6 +72,7 @@ def status_of(likelihood: Likelihood) -> Status:
     return {
         Likelihood.EXACT: Status.EXACT,
         Likelihood.LOWER_BOUND: Status.LOWER_BOUND,
+        Likelihood.APPROXIMATE: Status.APPROXIMATE,
         Likelihood.UNNORMALIZED: Status.RELATIVE,
     }[likelihood]
 
@@ -71,6 +81,11 @@ def worst(*parts: Status) -> Status:
     """The status of an answer that rests on all of these: exact, then a lower bound, then
     approximate, then relative."""
     return max(parts, key=list(Status).index)
+
+
+def weakest(*parts: Likelihood) -> Likelihood:
+    """What a sum of such terms returns."""
+    return max(parts, key=list(Likelihood).index)
 
 
 class CapabilityError(NotImplementedError):

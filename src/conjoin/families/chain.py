@@ -39,7 +39,6 @@ from conjoin.core import (
     Density,
     Event,
     Flat,
-    Likelihood,
     Record,
     RecordSpace,
     Space,
@@ -47,7 +46,7 @@ from conjoin.core import (
     categorical,
     stream,
 )
-from conjoin.core.capabilities import status_of, worst
+from conjoin.core.capabilities import status_of, weakest, worst
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
 from conjoin.families import for_layout, resolve
@@ -192,11 +191,8 @@ class ChainDensity(Density):
     @property
     def capabilities(self) -> Capabilities:
         parts = self._able()
-        order = list(Likelihood)
         return Capabilities(
-            max(
-                (part.likelihood for part in parts), key=lambda likelihood: order.index(likelihood)
-            ),
+            weakest(*(part.likelihood for part in parts)),
             objective="surrogate" if self._by_surrogate() else "likelihood",
             stochastic=any(part.stochastic for part in parts),
             missing="approximate",

@@ -8,7 +8,8 @@ certain, since a string writes one graph; p(places | graph) is the flow of point
 (``conjoin.families.diffusion.points``), which is told the graph alone (as in G. Simm and J. M.
 Hernandez-Lobato (2020), A generative model for molecular distance geometry, section 2). The string
 is the one of the canonical order of the atoms (``conjoin.chemistry.canonical``), whatever their
-order in the event, so log p is a lower bound of that of the graph, which other strings write too. A
+order in the event, so log p of a graph is a lower bound, since other strings write it too, and that
+of places has the error of a solver: the sum of both is approximate. A
 string that writes no graph is a molecule without atoms: draws are neither tried again nor left out.
 Nats.
 
@@ -41,7 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conjoin.chemistry.atoms import BONDS, PLACES, molecules_of, symbols_of
+from conjoin.chemistry.atoms import BONDS, PLACES, codes_of_atoms, molecules_of, symbols_of
 from conjoin.chemistry.canonical import canonical_order
 from conjoin.chemistry.elements import ATOMIC_NUMBER, LEAST_CHARGE, LEVELS_OF_CHARGE
 from conjoin.chemistry.environments import environment_keys
@@ -55,12 +56,14 @@ from conjoin.core import (
     Density,
     Edit,
     Event,
+    Likelihood,
     Recipe,
     Record,
     RecordSpace,
     Variable,
     stream,
 )
+from conjoin.core.capabilities import weakest
 from conjoin.core.event import slices
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float, Int
@@ -163,7 +166,7 @@ def _write_codes(table: Tensor, text: str, symbols: Sequence[str]) -> None:
     size = len(graph)
     elements = np.array([numbers.index(int(number)) for number in graph.numbers])
     codes = graph.bonds.astype(np.int64)
-    codes[np.arange(size), np.arange(size)] = 1 + LEVELS_OF_CHARGE * elements + level
+    codes[np.arange(size), np.arange(size)] = codes_of_atoms(elements, graph.charges)
     table[:size, :size] = torch.tensor(codes)
 
 
@@ -286,6 +289,7 @@ class MoleculesDensity(Density):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
+            likelihood=weakest(Likelihood.LOWER_BOUND, self.chain.capabilities.likelihood),
             objective="surrogate",
             missing="approximate",
             conditionals="approximate",

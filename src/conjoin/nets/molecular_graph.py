@@ -4,7 +4,7 @@ A graph reaches a density as the event of a block beside the points, its context
 layout of an image, so that it needs no layout of its own: one channel of N x N codes, of which the
 diagonal says what stands at a place, the rest how two places are bound:
 
-    code[i, i] = 0 (no atom), or 1 + LEVELS_OF_CHARGE * element + charge - LEAST_CHARGE
+    code[i, i] = 0 (no atom), or that of ``conjoin.chemistry.atoms.codes_of_atoms``
     code[i, j] = 0 (not bound), 1 single, 2 double, 3 triple, 4 aromatic
 
 ``MolecularGraph.to_codes`` writes the codes, ``from_codes`` reads them, ``graph_block`` is the
@@ -29,6 +29,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from conjoin.chemistry.atoms import atoms_of_codes, codes_of_atoms
 from conjoin.chemistry.elements import LEAST_CHARGE, LEVELS_OF_CHARGE
 from conjoin.core import Block, Variable
 from conjoin.core.shapes import Float, Int
@@ -118,9 +119,8 @@ class MolecularGraph:
         table = codes[:, 0].long()
         atoms = table.diagonal(dim1=1, dim2=2)
         present = atoms > 0
-        rest = (atoms - 1).clamp_min(0)
-        elements = torch.div(rest, LEVELS_OF_CHARGE, rounding_mode="floor")
-        charges = torch.where(present, rest % LEVELS_OF_CHARGE + LEAST_CHARGE, 0)
+        elements, charges = atoms_of_codes(atoms.clamp_min(1))
+        charges = torch.where(present, charges, 0)
         bonds = table * ~torch.eye(table.shape[1], dtype=torch.bool)
         return cls(elements, bonds, charges, present, symbols)
 
@@ -139,7 +139,7 @@ class MolecularGraph:
                 f"An atom has the charge {int(self.charges[wrong][0])}; charges from "
                 f"{LEAST_CHARGE} to {LEAST_CHARGE + LEVELS_OF_CHARGE - 1} have codes."
             )
-        atoms = (1 + LEVELS_OF_CHARGE * self.elements + level) * self.present
+        atoms = codes_of_atoms(self.elements, self.charges) * self.present
         table = self.bonds + torch.diag_embed(atoms)
         return table[:, None].to(torch.uint8)
 
@@ -192,10 +192,6 @@ class MolecularGraph:
             before, walks = walks, walks @ bound - before @ (degrees - once)
             every.append(walks)
         return torch.stack(every, 3).clamp_min(0).log1p()
-
-    def pairs_present(self) -> Tensor:
-        """(B, N, N) bool: both atoms are there."""
-        return self.present[:, :, None] & self.present[:, None, :]
 
     def laplacian(self) -> Float[Tensor, "B N N"]:
         """Degrees minus the adjacency."""

@@ -103,7 +103,7 @@ def normalisation(subject: BlockSubject) -> None:
     kind = subject.can.likelihood
     needs(kind is not Likelihood.UNNORMALIZED, "log_prob is relative: it has no sum to check")
     total = float(subject.log_mass.logsumexp(0).exp())
-    if kind is Likelihood.EXACT:
+    if kind is not Likelihood.LOWER_BOUND:
         close_to_one = abs(total - 1) < _tolerance(subject)
         expect(close_to_one, f"probabilities sum to {total:.6f}, not to 1")
     else:
@@ -164,6 +164,7 @@ def status(subject: BlockSubject) -> None:
     own = {
         Likelihood.EXACT: Status.EXACT,
         Likelihood.LOWER_BOUND: Status.LOWER_BOUND,
+        Likelihood.APPROXIMATE: Status.APPROXIMATE,
         Likelihood.UNNORMALIZED: Status.RELATIVE,
     }[subject.can.likelihood]
     whole = subject.density.status_of(subject.complete)
@@ -374,7 +375,7 @@ def contexts(subject: BlockSubject) -> None:
             one = several.take(torch.full((every.rows,), index))
             log_p = subject.density.log_prob(every, one) + subject.tiny.log_weight
             total = float(log_p.logsumexp(0).exp())
-            exact = subject.can.likelihood is Likelihood.EXACT
+            exact = subject.can.likelihood in (Likelihood.EXACT, Likelihood.APPROXIMATE)
             below = subject.noisy or total < MAX_TOTAL_OF_BOUND
             fine = abs(total - 1) < _tolerance(subject) if exact else below
             expect(fine, f"under context {index} probabilities sum to {total:.6f}, not to 1")

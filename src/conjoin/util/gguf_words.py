@@ -24,6 +24,8 @@ LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# whose words are looked up whole before bytes are merged (llama.cpp, pull request 7193)
+WHOLE_WORDS = ("llama-bpe",)
 QWEN_2 = LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
 BYTE_LEVEL = {
     "type": "ByteLevel",
@@ -97,7 +99,7 @@ def tokenizer_in_file(file: GGUF) -> str:
                 "end_of_word_suffix": None,
                 "fuse_unk": False,
                 "byte_fallback": False,
-                "ignore_merges": False,
+                "ignore_merges": cut in WHOLE_WORDS,
                 "vocab": vocabulary,
                 "merges": merges,
             },

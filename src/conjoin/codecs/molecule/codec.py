@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.chemistry.atoms import ATOMS_OF, BONDS, PLACES, molecules_of
+from conjoin.chemistry.atoms import ATOMS_OF, BONDS, PLACES, codes_of_atoms, molecules_of
 from conjoin.chemistry.canonical import canonical_order, graph_key
 from conjoin.chemistry.elements import (
     ATOMIC_NUMBER,
@@ -204,7 +204,7 @@ class MoleculeCodec(Codec):
     def _codes(self, molecule: Molecule) -> np.ndarray:
         places = {ATOMIC_NUMBER[symbol]: place for place, symbol in enumerate(self.symbols)}
         elements = np.array([places[int(number)] for number in molecule.numbers])
-        return np.asarray(1 + LEVELS_OF_CHARGE * elements + molecule.charges - LEAST_CHARGE)
+        return np.asarray(codes_of_atoms(elements, molecule.charges))
 
     def _place(self, molecule: Molecule, value: Tensor) -> Tensor:
         """(N,) which atoms have a known place; their places are written, with the mean zero."""

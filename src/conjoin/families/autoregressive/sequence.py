@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from conjoin.components.typicality import MIN_TYPICALITY_ROWS, Typicality
+from conjoin.components.typicality import KEPT_AXES, MIN_TYPICALITY_ROWS, Typicality
 from conjoin.core import (
     Block,
     Capabilities,
@@ -69,7 +69,6 @@ __all__ = ["Sequence", "SequenceDensity"]
 MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
 PLACE_SHARE = 4  # by which that is divided where places of pictures stand before the tokens
 MAX_LENGTH = 1 << 14  # tokens of a string that the network learns from
-KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MAX_TYPICALITY_ROWS = 20_000  # about as many tell it: axes and means of more are hardly others
 COLUMN_WEIGHT = 4.0  # of a nat of a column, beside one of the tokens of a string that is read
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told

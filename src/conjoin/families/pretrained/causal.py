@@ -7,7 +7,7 @@ C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2. 
 
 Shape letters: B rows, T positions of the longest row, V tokens, W width.
 
->>> KEPT_AXES > 0
+>>> issubclass(CausalStrings, TypicalByReadings)
 True
 """
 
@@ -24,9 +24,7 @@ from conjoin.families.autoregressive.continuation import about_equally_long, con
 from conjoin.families.pretrained.strings import StringsOfNetwork
 from conjoin.families.pretrained.typical import TypicalByReadings
 
-__all__ = ["KEPT_AXES", "CausalStrings", "StringState"]
-
-KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
+__all__ = ["CausalStrings", "StringState"]
 
 
 @dataclass(frozen=True)

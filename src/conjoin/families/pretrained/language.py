@@ -25,9 +25,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from conjoin.components.typicality import KEPT_AXES
 from conjoin.core import Block, Config, Event, Recipe
 from conjoin.core.shapes import Float, Int
-from conjoin.families.pretrained.causal import KEPT_AXES, CausalStrings, StringState
+from conjoin.families.pretrained.causal import CausalStrings, StringState
 from conjoin.nets.llama import Llama, LlamaShape, Memory, matrix_shapes
 from conjoin.nets.llama_weights import FileOfWeights, FolderOfWeights, Weights, fill, pack
 from conjoin.nets.packed import GROUP

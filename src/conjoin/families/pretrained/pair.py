@@ -23,7 +23,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from conjoin.components.typicality import MIN_TYPICALITY_ROWS, Typicality
+from conjoin.components.typicality import KEPT_AXES, MIN_TYPICALITY_ROWS, Typicality
 from conjoin.core import (
     Block,
     Capabilities,
@@ -42,8 +42,6 @@ from conjoin.families import FAMILIES, resolve
 from conjoin.families.autoregressive.beam import most_probable
 
 __all__ = ["ConditionalPair", "ConditionalPairDensity"]
-
-KEPT_AXES = 48  # principal axes of a reading, by which typical rows are known
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from conjoin.components.typicality import KEPT_AXES
 from conjoin.core import (
     Block,
     Config,
@@ -36,7 +37,7 @@ from conjoin.core import (
     Recipe,
 )
 from conjoin.core.shapes import Float, Int
-from conjoin.families.pretrained.causal import KEPT_AXES, CausalStrings, StringState
+from conjoin.families.pretrained.causal import CausalStrings, StringState
 from conjoin.nets.pretrained import DTYPES, config_in, fresh, loaded, transformers
 from conjoin.util.pretrained import vocabulary_of
 
