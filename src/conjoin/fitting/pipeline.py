@@ -250,8 +250,7 @@ def _learn(
     copies = copies_among(rows)
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
-    told += conflicts_words(rows) if codec.one_answer else []
-    told += [*replaced(asked, config, codec, options), *left_out(asked, config, codec, options)]
+    told += _exchanged(rows, asked, config, codec, options)
     model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
     if model.has_number:
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
@@ -272,6 +271,18 @@ def _learn(
         model.learn_readings(data["fit"].x, None if options.fast else data["choose"].x)
         bar.update(1)
     return model
+
+
+def _exchanged(
+    rows: Rows, asked: Config, config: Config, codec: Any, options: FitOptions
+) -> list[str]:
+    """What a reader must know of rows that conflict, and of what was asked for and not taken."""
+    told = conflicts_words(rows) if codec.one_answer else []
+    return [
+        *told,
+        *replaced(asked, config, codec, options),
+        *left_out(asked, config, codec, options),
+    ]
 
 
 def _fit_typicality(model: Model, x: Event, budget: Budget) -> None:

@@ -222,7 +222,8 @@ def learned(
     """The score from half of the different questions, and its promises from the other half."""
     rng = np.random.default_rng(int(stream(seed, "halves of questions").initial_seed() % (1 << 32)))
     order = rng.permutation(len(right))
-    teach, held = np.sort(order[: len(right) // 2]), np.sort(order[len(right) // 2 :])
+    teach = np.sort(order[: len(right) // 2])
+    held = np.sort(order[len(right) // 2 :])
     of_teach = found.take(teach)
     score = fit_score(of_teach.readings, of_teach.hidden, right[teach], rng)
     usual = UsualQuestions.learned(found.take(_enough(teach, right, MIN_RIGHT)))
