@@ -1,9 +1,11 @@
 """Molecules in space: strings, files, orders, bad input, events."""
 
+import dataclasses
 import itertools
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,14 @@ import torch
 
 from conjoin.chemistry.canonical import canonical_order, graph_key
 from conjoin.chemistry.distances import bonds_of_distances
+from conjoin.chemistry.elements import valences_of
 from conjoin.chemistry.graph import Molecule, formula
 from conjoin.chemistry.strings import MAX_ATOMS, parse_smiles, write_smiles
 from conjoin.codecs.kinds import codec_for, codec_from_json
 from conjoin.codecs.molecule.codec import MoleculeCodec
+from conjoin.codecs.molecule.faults import fault_of, fault_of_bonds
 from conjoin.codecs.molecule.files import of_places, write_file, written
-from conjoin.codecs.molecule.reading import read_molecules
+from conjoin.codecs.molecule.reading import read_molecules, read_numbered
 
 WATER = "3\nwater\nO 0.000 0.000 0.117\nH 0.000 0.757 -0.469\nH 0.000 -0.757 -0.469\n"
 METHANE = (
@@ -232,7 +236,7 @@ def test_files_are_read_as_they_were_written(tmp_path):
 
 def test_charges_and_properties_of_an_sdf_survive(tmp_path):
     graph = parse_smiles("C[NH2+]CC([O-])=O")
-    xyz = np.arange(3.0 * len(graph)).reshape(-1, 3)
+    xyz = 0.05 * np.arange(3.0 * len(graph)).reshape(-1, 3)
     told = {"gap": 0.25, "note": "made up"}
     one = Molecule(graph.numbers, graph.bonds, graph.charges, xyz, "glycine", properties=told)
     write_file([one], tmp_path / "one.sdf")
@@ -333,6 +337,11 @@ BAD = {
         "should: the frame before has more atoms than it says, or this is no .xyz.",
     ),
     "empty": ("", "bad.xyz holds no molecule."),
+    "no atoms": ("0\nx\n", "bad.xyz, molecule 1 has 0 atoms."),
+    "deuterium": (
+        WATER.replace("H 0", "D 0", 1),
+        "bad.xyz, molecule 1, line 4: 'D' is an isotope of hydrogen, and none is read: write H.",
+    ),
 }
 
 
@@ -374,6 +383,33 @@ BROKEN = {
         "bad.sdf, molecule 1, line 4: 'x  2  0  0  0  0  0  0  0  0999 V2000' stands where the "
         "numbers of atoms and bonds should.",
     ),
+    "far away": (
+        ("    0.0000    0.7570   -0.4690", "    0.0000 9999.0000   -0.4690"),
+        "bad.sdf, molecule 1 has a bond of O (atom 1) and H (atom 2) that is 9,999.00 Angstrom "
+        "long; bonds of these elements are read up to 3.18 Angstrom.",
+    ),
+    "order": (
+        ("  1  2  1  0", "  1  2  3  0"),
+        "bad.sdf, molecule 1 has O (atom 1) with bonds of orders that add up to 4; with the charge "
+        "+0 they can add up to 2.",
+    ),
+    "aromatic": (
+        ("  1  2  1  0", "  1  2  4  0"),
+        "bad.sdf, molecule 1 has an aromatic bond of O (atom 1) and H (atom 2), which is in no "
+        "ring.",
+    ),
+    "twice": (
+        ("  1  3  1  0", "  2  1  1  0"),
+        "bad.sdf, molecule 1, line 9: the bond of atoms 2 and 1 is written twice.",
+    ),
+    "radical": (
+        ("M  END", "M  RAD  1   1   2\nM  END"),
+        "bad.sdf, molecule 1 has unpaired electrons ('M  RAD  1   1   2'): radicals are not read.",
+    ),
+    "old radical": (
+        (" O   0  0", " O   0  4"),
+        "bad.sdf, molecule 1 has unpaired electrons ('M  RAD  1   1   2'): radicals are not read.",
+    ),
 }
 
 
@@ -385,6 +421,84 @@ def test_a_broken_sdf_is_refused_in_one_sentence(tmp_path, name):
     with pytest.raises(ValueError) as error:
         codec_for(in_file(tmp_path, text.replace(old, new, 1), "bad.sdf"))
     assert str(error.value) in (words, words[:-1] + LEFT_OUT)
+
+
+def test_valences_are_those_of_element_and_charge():
+    """Of ions, as of the neutral atom with as many electrons; halogens with oxygen have more."""
+    found = [valences_of(*one) for one in ((7, 1), (8, 1), (8, -1), (6, -1), (5, -1), (16, 2))]
+    assert found == [(4,), (3,), (1,), (3,), (4,), (4,)]
+    assert valences_of(1, 1) == ()
+    assert valences_of(17) == (1, 3, 5, 7)
+
+
+WHOLE = (
+    *STRINGS,
+    "C[N+](=O)[O-]",
+    "CS(=O)(=O)C",
+    "C[S+](C)[O-]",
+    "O[Cl](=O)(=O)=O",
+    "c1ccc2ccccc2c1",
+    "c1cc[nH]c1",
+    "c1ccoc1",
+    "c1ccc[n+]([O-])c1",
+    "CP(=O)(O)O",
+    "C[N-][N+]#N",
+    "[C-]#[O+]",
+    "B(O)(O)c1ccccc1",
+)
+
+
+@pytest.mark.parametrize("text", WHOLE)
+def test_whole_molecules_have_no_faulty_bonds(text):
+    graph = dataclasses.replace(parse_smiles(text), smiles="")
+    assert fault_of(graph) == ""
+    assert fault_of_bonds(graph) == ""
+
+
+@pytest.mark.parametrize("text", ["[OH3]", "[NH2]", "[CH5]", "[O][H]", "C[N+]C[O-]", "[BH4]"])
+def test_valences_that_no_atom_has_are_a_fault(text):
+    graph = dataclasses.replace(parse_smiles(text), smiles="")
+    assert "add up to" in fault_of_bonds(graph)
+
+
+def test_a_strained_bond_is_read_and_a_molecule_of_python_may_have_any_length(tmp_path):
+    """Files of bonds twice as long as usual are for the model to judge, and so is what it drew."""
+    (water,), _ = read_molecules(in_file(tmp_path, WATER))
+    strained = dataclasses.replace(water, xyz=water.xyz * 2, measured=False)
+    write_file([strained], tmp_path / "strained.sdf")
+    (again,), told = read_molecules(tmp_path / "strained.sdf")
+    assert (again.bonds == water.bonds).all()
+    assert told == []
+    drawn = dataclasses.replace(water, xyz=water.xyz * 50, measured=False)
+    assert len(read_molecules([drawn])[0]) == 1
+    write_file([drawn], tmp_path / "drawn.sdf")
+    with pytest.raises(ValueError, match=r"drawn.sdf, molecule 1 has a bond of O \(atom 1\)"):
+        read_molecules(tmp_path / "drawn.sdf")
+
+
+def test_what_a_file_says_and_nothing_holds_is_told_once(tmp_path):
+    lines = "M  ISO  1   1  18\nM  RAD  1   1   0\nM  STY  1   1 GEN\nM  END\n> <logP>\n1.5\n"
+    text = of_sdf(tmp_path).replace("M  END\n", lines)
+    (one, _), told = read_molecules(in_file(tmp_path, text + text, "two.sdf"))
+    assert one.properties == {"logP": 1.5}
+    assert told == [
+        "Lines that are not read, and of how many molecules: M  ISO of isotopes (2), M  STY (2).",
+        "Graphs and places alone are modelled; fields that are kept as properties, and of how many "
+        "molecules: logP (2).",
+    ]
+
+
+def test_numbers_are_those_of_the_file(tmp_path):
+    path = in_file(tmp_path, WATER + "1\n\nF 0 0 0\n" + METHANE)
+    assert read_numbered(path, broken="skip").numbers == [1, 3]
+
+
+@pytest.mark.parametrize("text", ["[NH4+]", "O.O", "[OH3]"])
+def test_given_is_a_molecule_that_can_be_read_back(tmp_path, text):
+    codec, rows = codec_for(in_file(tmp_path, WATER + METHANE))
+    codec.fit(rows)
+    with pytest.raises(ValueError, match=f"given asks for {re.escape(repr(text))}, which (has|is)"):
+        codec.evidence({"molecule": text})
 
 
 def test_bad_molecules_can_be_left_out_and_are_told(tmp_path):

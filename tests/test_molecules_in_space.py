@@ -219,6 +219,48 @@ def test_the_command_line_reads_and_writes_molecules(model, some, tmp_path):
     assert told.exit_code == 0, told.output
 
 
+@pytest.mark.parametrize("whole", [0, 1])
+def test_the_number_of_molecules_that_are_written_is_told(model, tmp_path, monkeypatch, whole):
+    from typer.testing import CliRunner
+
+    from conjoin.cli.verbs import app
+
+    model.save(tmp_path / "model")
+    drawn = [None, None, *[placed("CO", row) for row in range(whole)]]
+    monkeypatch.setattr(type(model), "sample", lambda *args, **options: (drawn, None))
+    out = tmp_path / "new.sdf"
+    told = CliRunner().invoke(app, ["sample", str(tmp_path / "model"), "-o", str(out)])
+    if whole:
+        assert "1 molecule lies in" in told.output
+        assert len(list(read_file(out))) == 1
+        return
+    assert told.exit_code != 0
+    assert "Of 2 draws none is a string that writes a molecule" in str(told.exception)
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+def test_answers_have_the_numbers_of_the_file(model, some, tmp_path):
+    from typer.testing import CliRunner
+
+    from conjoin.cli.verbs import app
+
+    model.save(tmp_path / "model")
+    water = "3\n\nO 0 0 0.117\nH 0 0.757 -0.469\nH 0 -0.757 -0.469\n"
+    (tmp_path / "bad.xyz").write_text(water + "0\nnone\n" + water)
+    asked = ["decide", str(tmp_path / "model"), str(tmp_path / "bad.xyz"), "--skip-broken"]
+    told = CliRunner().invoke(app, [*asked, "-o", str(tmp_path / "told.csv")])
+    assert told.exit_code == 0, told.output
+    text = (tmp_path / "told.csv").read_text()
+    assert "bad.xyz 1" in text
+    assert "bad.xyz 3" in text
+    assert "bad.xyz 2" not in text
+
+
+def test_charged_molecules_are_not_given(model):
+    with pytest.raises(ValueError, match=r"asks for 'C\[O-\]', which has the total charge -1"):
+        model.sample(1, given={"molecule": "C[O-]"})
+
+
 def test_the_report_shows_molecules_and_asks_nothing_of_the_network(model, some, tmp_path):
     page = conjoin.report.write_report(model, tmp_path / "report.html", some[:30])
     text = page.read_text()

@@ -17,6 +17,7 @@ __all__ = [
     "VALENCES",
     "lengths_of",
     "symbol_of",
+    "valences_of",
 ]
 
 SYMBOLS = [
@@ -95,6 +96,10 @@ VALENCES: dict[int, tuple[int, ...]] = {
     35: (1,),
     53: (1,),
 }
+_ELECTRONS = {1: 1, 5: 3, 6: 4, 7: 5, 8: 6, 9: 7, 14: 4, 15: 5, 16: 6, 17: 7, 35: 7, 53: 7}
+# by the outer electrons that a charge leaves: an ion binds as the neutral atom with as many
+_BY_ELECTRONS = {1: (1,), 3: (3,), 4: (4,), 5: (3, 5), 6: (2, 4, 6), 7: (1, 3, 5, 7)}
+LAST_WITHOUT_MORE = 9  # fluorine: elements up to it have no higher valence as ions
 MARGINS = (10.0, 5.0, 3.0)  # of single, double and triple bonds
 _SINGLE = (
     "HH 74 HC 109 HN 101 HO 96 HF 92 HB 119 HSi 148 HP 144 HS 134 HCl 127 HBr 141 HI 161 CC 154 "
@@ -111,6 +116,20 @@ _TRIPLE = "CC 120 CN 116 CO 113 NN 110"
 def symbol_of(number: int) -> str:
     """The symbol of an atomic number."""
     return SYMBOLS[number - 1] if 0 < number <= len(SYMBOLS) else f"element {number}"
+
+
+def valences_of(number: int, charge: int = 0) -> tuple[int, ...]:
+    """What the orders of the bonds of an atom may add up to, the least first; () where the charge
+    leaves none. Oxides of halogens written without charges count.
+
+    >>> valences_of(7), valences_of(7, 1), valences_of(8, -1), valences_of(17)
+    ((3, 5), (4,), (1,), (1, 3, 5, 7))
+    """
+    few = number <= LAST_WITHOUT_MORE
+    if not charge and (few or _ELECTRONS[number] < 7):
+        return VALENCES[number]
+    found = _BY_ELECTRONS.get(_ELECTRONS[number] - charge, ())
+    return found[:1] if few else found
 
 
 def _pair(letters: str) -> tuple[int, int]:

@@ -40,6 +40,8 @@ class Molecule:
         What else the file tells of the molecule.
     measured
         Whether the bonds are those of the distances, not told.
+    unread
+        Lines of the file about it that nothing here holds, such as "M  ISO".
     """
 
     numbers: np.ndarray
@@ -50,6 +52,7 @@ class Molecule:
     smiles: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
     measured: bool = False
+    unread: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -20,6 +20,7 @@ __all__ = [
     "Internal",
     "Stability",
     "angles_at",
+    "in_ring",
     "internal_of",
     "kind_of_bond",
     "lengths_at",
@@ -81,7 +82,7 @@ def internal_of(molecule: Molecule) -> Internal:
     ]
     torsions = []
     for one, two in bonds.tolist():
-        if molecule.bonds[one, two] != 1 or _in_ring(near, one, two):
+        if molecule.bonds[one, two] != 1 or in_ring(near, one, two):
             continue
         left = [atom for atom in near[one] if atom != two]
         right = [atom for atom in near[two] if atom != one]
@@ -100,8 +101,8 @@ def _first(molecule: Molecule, atoms: Sequence[int]) -> int:
     return max(atoms, key=lambda atom: (int(molecule.numbers[atom]), -atom))
 
 
-def _in_ring(near: Sequence[Sequence[int]], one: int, two: int) -> bool:
-    """Whether a bond's atoms are connected without it."""
+def in_ring(near: Sequence[Sequence[int]], one: int, two: int) -> bool:
+    """Whether a bond's atoms are connected without it; ``near``: the neighbours of each atom."""
     seen = {one}
     ahead = [other for other in near[one] if other != two]
     while ahead:

@@ -242,9 +242,10 @@ def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voi
             voice,
         )
         return
-    writer.write_drawn(drawn, labels, model.codec, out, voice)
-    voice.path(f"{len(drawn):,} {model.codec.noun}s lie in {out}.")
-    voice.json({"rows": len(drawn), "out": out})
+    count = writer.write_drawn(drawn, labels, model.codec, out, voice)
+    lie = "s lie" if count > 1 else " lies"
+    voice.path(f"{count:,} {model.codec.noun}{lie} in {out}.")
+    voice.json({"rows": count, "out": out})
 
 
 def _wanted_or_range(target: Any, text: str) -> Any:

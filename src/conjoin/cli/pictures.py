@@ -398,24 +398,25 @@ def _beside(out: str) -> Path:
     return Path(out).parent / f"{stem(out)}-pictures"
 
 
-def write_drawn(images: np.ndarray, labels: Any, codec: Any, out: str, voice: Voice) -> None:
+def write_drawn(images: np.ndarray, labels: Any, codec: Any, out: str, voice: Voice) -> int:
     """By the name: arrays (.npz), one sheet (.png), or a folder of files, in sub-folders by
-    label."""
+    label. Returns how many pictures they are."""
     if out.endswith(".npz"):
         write_arrays(
             out, images=images, **({} if labels is None else {"labels": np.array(list(labels))})
         )
-        return
+        return len(images)
     shown = shown_as(images, codec.levels, voice)
     if out.endswith(".png"):
         write_sheet(shown, out)
-        return
+        return len(images)
     with new_folder(Path(out)) as folder:
         width = max(3, len(str(len(shown) - 1)))
         for row, image in enumerate(shown):
             home = folder if labels is None else folder / _folder_name(labels[row])
             home.mkdir(exist_ok=True)
             pillow().Image.fromarray(image).save(home / f"{row:0{width}d}.png")
+    return len(images)
 
 
 def write_arrays(out: str, **arrays: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from conjoin.cli.voice import Voice
 from conjoin.codecs.molecule.codec import MoleculeRows
 from conjoin.codecs.molecule.files import written
 from conjoin.codecs.molecule.reading import claims as holds_molecules
-from conjoin.codecs.molecule.reading import read_molecules
+from conjoin.codecs.molecule.reading import read_molecules, read_numbered
 from conjoin.util.files import write_text
 
 __all__ = [
@@ -95,10 +95,10 @@ def asked_rows(
     are no labels."""
     if part is not None:
         raise ValueError(f"--part is about pictures, and {path} holds {PLURAL}.")
-    found, told = read_molecules(path, broken="skip" if skip_broken else "refuse")
-    voice.note(*told)
-    rows = model.codec.rows(found)
-    names = [f"{Path(path).name} {row + 1}" for row in range(len(rows))]
+    found = read_numbered(path, broken="skip" if skip_broken else "refuse")
+    voice.note(*found.told)
+    rows = model.codec.rows(found.molecules)
+    names = [f"{Path(path).name} {number}" for number in found.numbers]
     return dataclasses.replace(rows, index=pd.Index(names, name=FILE)), None
 
 
@@ -123,12 +123,19 @@ def claim_drawn(out: str | None, force: bool) -> None:
     claim(out, force, SUFFIXES)
 
 
-def write_drawn(drawn: Any, labels: Any, codec: Any, out: str, voice: Voice) -> None:
-    """The molecules; strings that write none are told, and have no place in a file."""
+def write_drawn(drawn: Any, labels: Any, codec: Any, out: str, voice: Voice) -> int:
+    """The molecules, and how many they are; strings that write none are told, and have no place in
+    a file. ValueError where there is no molecule."""
     whole = [one for one in drawn if one is not None]
+    if not whole:
+        raise ValueError(
+            f"Of {len(drawn):,} draws none is a string that writes a molecule, so {out} is not "
+            "written: draw more (-n), or let the model learn for longer."
+        )
     if len(whole) < len(drawn):
         voice.note(
             f"{len(drawn) - len(whole):,} of {len(drawn):,} draws are strings that write no "
             "molecule; the file has the others."
         )
     write_text(Path(out), written(whole, Path(out).suffix))
+    return len(whole)

@@ -273,9 +273,7 @@ def _learn(
     return model
 
 
-def _exchanged(
-    rows: Rows, asked: Config, config: Config, codec: Any, options: FitOptions
-) -> list[str]:
+def _exchanged(rows: Rows, asked: Any, config: Any, codec: Any, options: FitOptions) -> list[str]:
     """What a reader must know of rows that conflict, and of what was asked for and not taken."""
     told = conflicts_words(rows) if codec.one_answer else []
     return [

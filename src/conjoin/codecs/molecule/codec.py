@@ -37,6 +37,7 @@ from conjoin.chemistry.elements import (
 )
 from conjoin.chemistry.graph import Molecule
 from conjoin.chemistry.strings import parse_smiles, write_smiles
+from conjoin.codecs.molecule.faults import fault_of, fault_of_bonds
 from conjoin.codecs.molecule.reading import claims, read_molecules
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.core import Block, Codec, Encoded, Event, Field, Variable
@@ -232,6 +233,7 @@ class MoleculeCodec(Codec):
             )
         asked = given[COLUMN]
         molecule = parse_smiles(asked) if isinstance(asked, str) else asked
+        _refuse_graph(molecule, asked)
         rows = self.rows([molecule])
         encoded = self.encode(rows)
         if bool(encoded.unseen.any()):
@@ -352,6 +354,17 @@ class MoleculeCodec(Codec):
         codec.said = tuple(data["told"])
         codec.owner = data["owner"]
         return codec
+
+
+def _refuse_graph(molecule: Any, asked: Any) -> None:
+    """ValueError where no molecule that can be read has this graph."""
+    if not isinstance(molecule, Molecule):
+        return
+    graph = replace(molecule, xyz=None)
+    fault = fault_of(graph) or fault_of_bonds(graph)
+    if fault:
+        shown = repr(asked) if isinstance(asked, str) else "a molecule"
+        raise ValueError(f"given asks for {shown}, which {fault}")
 
 
 def _odd_pair(molecule: Molecule, pairs: np.ndarray) -> str:

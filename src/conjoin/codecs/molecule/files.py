@@ -7,6 +7,7 @@ Coordinates are in Angstrom. An .npz holds ``n_atoms`` (M,), ``z`` (sum of them,
 A. Dalby et al. (1992), Description of several chemical structure file formats.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ import numpy as np
 from conjoin.chemistry.distances import bonds_of_distances
 from conjoin.chemistry.elements import ATOMIC_NUMBER, SYMBOLS, VALENCES, lengths_of, symbol_of
 from conjoin.chemistry.graph import Molecule
+from conjoin.codecs.molecule.faults import RADICAL
 
 __all__ = [
+    "ISOTOPE",
     "READERS",
     "Numbered",
     "frames_of_npz",
@@ -32,7 +35,11 @@ Numbered = tuple[str, Molecule]  # what it is called in a message, and the molec
 MAX_JUDGED = 1000  # atoms of a frame whose distances are looked at
 CONJUGATED = 0.07  # Angstrom by which a conjugated bond may be longer than one of its order
 LEVELS = len(SYMBOLS) + 1
+_ISOTOPES = ("D", "T")
 _OLD_CHARGES = {0: 0, 1: 3, 2: 2, 3: 1, 4: 0, 5: -1, 6: -2, 7: -3}  # of an atom's line
+_OLD_RADICAL = "4"  # there: one unpaired electron
+ISOTOPE = "M  ISO"
+_PROPERTY = ("M  ", "A  ", "V  ", "G  ")  # how lines about a molecule begin, behind its bonds
 
 
 def read_file(path: str | Path) -> Iterator[Numbered]:
@@ -71,6 +78,8 @@ def _element(word: str, where: str) -> int:
     if word.isdigit() and 0 < int(word) < 119:
         return int(word)
     symbol = word.capitalize()
+    if symbol in _ISOTOPES:
+        raise ValueError(f"{where}: {word!r} is an isotope of hydrogen, and none is read: write H.")
     if symbol not in ATOMIC_NUMBER:
         raise ValueError(f"{where}: {word!r} is no element.")
     return ATOMIC_NUMBER[symbol]
@@ -213,6 +222,8 @@ def _of_block(block: Sequence[str], where: str, first: int) -> Molecule:
     numbers = np.zeros(atoms, dtype=np.int64)
     charges = np.zeros(atoms, dtype=np.int64)
     xyz = np.zeros((atoms, 3))
+    unread = []
+    radicals = []
     for atom in range(atoms):
         at = f"{where}, line {first + 4 + atom}"
         line = block[4 + atom]
@@ -221,16 +232,37 @@ def _of_block(block: Sequence[str], where: str, first: int) -> Molecule:
         fields = (line[:10], line[10:20], line[20:30])
         xyz[atom] = [_number(part.strip(), at, "coordinate") for part in fields]
         numbers[atom] = _element(line[31:34].strip(), at)
+        if line[34:36].strip() not in ("", "0"):
+            unread.append(ISOTOPE)
         old = line[36:39].strip()
+        if old == _OLD_RADICAL:
+            radicals.append(f"{RADICAL}  1{atom + 1:4d}   2")
         charges[atom] = _OLD_CHARGES.get(int(old), 0) if old.isdigit() else 0
     rest = block[4 + atoms :]
     bonds = _bonds(rest[:pairs], atoms, where, first + 4 + atoms)
     told = [line for line in rest[pairs:] if line.startswith("M  CHG")]
     if told:
-        charges = _charges(told, atoms, where)
+        charges = _values(told, atoms, where, "charge")
+    elif not any(line.startswith(RADICAL) for line in rest[pairs:]):  # which replace such fields
+        unread += radicals
+    unread += _unread(rest[pairs:], atoms, where)
     tags = _tags(rest[pairs:])
     smiles = str(tags.pop("SMILES", ""))
-    return Molecule(numbers, bonds, charges, xyz, block[0].strip(), smiles, tags)
+    name = block[0].strip()
+    return Molecule(numbers, bonds, charges, xyz, name, smiles, tags, unread=tuple(unread))
+
+
+def _unread(lines: Sequence[str], atoms: int, where: str) -> list[str]:
+    """Those before the end of the block that nothing here holds; a line of radicals that says that
+    there is none is no such."""
+    block = itertools.takewhile(lambda line: line != "M  END", lines)
+    found = [line.strip() for line in block if line.startswith(_PROPERTY)]
+    found = [line for line in found if not line.startswith("M  CHG")]
+    return [
+        line
+        for line in found
+        if not line.startswith(RADICAL) or _values([line], atoms, where, "radical").any()
+    ]
 
 
 def _bonds(lines: Sequence[str], atoms: int, where: str, first: int) -> np.ndarray:
@@ -247,19 +279,24 @@ def _bonds(lines: Sequence[str], atoms: int, where: str, first: int) -> np.ndarr
                 f"{where}, line {at}: the bond {one} {two} {code} names an atom beyond {atoms}, or "
                 "a type beyond 1, 2, 3 and 4 (aromatic)."
             )
+        if bonds[one - 1, two - 1]:
+            raise ValueError(
+                f"{where}, line {at}: the bond of atoms {one} and {two} is written twice."
+            )
         bonds[one - 1, two - 1] = bonds[two - 1, one - 1] = code
     return bonds
 
 
-def _charges(lines: Sequence[str], atoms: int, where: str) -> np.ndarray:
-    charges = np.zeros(atoms, dtype=np.int64)
+def _values(lines: Sequence[str], atoms: int, where: str, what: str) -> np.ndarray:
+    """(N,) of lines that give numbers of atoms, each with a value; 0 of other atoms."""
+    values = np.zeros(atoms, dtype=np.int64)
     for line in lines:
         words = line.split()[3:]
-        for atom, charge in zip(words[::2], words[1::2], strict=False):
+        for atom, value in zip(words[::2], words[1::2], strict=False):
             if not atom.isdigit() or not 0 < int(atom) <= atoms:
                 raise ValueError(f"{where}: {line.strip()[:40]!r} names an atom beyond {atoms}.")
-            charges[int(atom) - 1] = int(_number(charge, where, "charge"))
-    return charges
+            values[int(atom) - 1] = int(_number(value, where, what))
+    return values
 
 
 def _tags(lines: Sequence[str]) -> dict[str, Any]:

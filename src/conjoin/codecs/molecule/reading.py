@@ -2,25 +2,42 @@
 its hydrogens."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from conjoin.chemistry.elements import symbol_of
 from conjoin.chemistry.graph import Molecule
 from conjoin.chemistry.strings import parse_smiles
-from conjoin.codecs.molecule.faults import fault_of
-from conjoin.codecs.molecule.files import READERS, Numbered, read_file
+from conjoin.codecs.molecule.faults import fault_of, fault_of_bonds
+from conjoin.codecs.molecule.files import ISOTOPE, READERS, Numbered, read_file
 from conjoin.codecs.molecule.objects import is_molecule, of_objects
 
-__all__ = ["HYDROGENS", "claims", "order_of_string", "read_molecules", "with_string"]
+__all__ = [
+    "HYDROGENS",
+    "Reading",
+    "claims",
+    "order_of_string",
+    "read_molecules",
+    "read_numbered",
+    "with_string",
+]
 
 HYDROGENS = ("given", "add")
 BROKEN = ("refuse", "skip")
 HOW_TO_SKIP = "read_molecules(..., broken='skip')"
 SHOWN = 5  # molecules that a message names
+
+
+class Reading(NamedTuple):
+    """Checked molecules, the number of each in its file or list, from 1, and sentences."""
+
+    molecules: list[Molecule]
+    numbers: list[int]
+    told: list[str]
 
 
 def claims(raw: Any) -> bool:
@@ -66,16 +83,23 @@ def read_molecules(
     ValueError
         In one sentence, for a file or a molecule that can't be read.
     """
+    found = read_numbered(raw, hydrogens, broken)
+    return found.molecules, found.told
+
+
+def read_numbered(raw: Any, hydrogens: str = "given", broken: str = "refuse") -> Reading:
+    """As ``read_molecules``, with what number each molecule has."""
     for name, value, choices in (("hydrogens", hydrogens, HYDROGENS), ("broken", broken, BROKEN)):
         if value not in choices:
             raise ValueError(
                 f"{name}={value!r} is unknown; choose from {', '.join(map(repr, choices))}."
             )
     found = []
+    numbers = []
     placed = []
     differs = []
     skipped = []
-    for where, molecule in _numbered(raw):
+    for number, (where, molecule) in enumerate(_numbered(raw), 1):
         told = molecule.smiles
         molecule = with_string(molecule)
         if hydrogens == "add":
@@ -83,6 +107,8 @@ def read_molecules(
             molecule = _with_hydrogens(molecule, where)
             placed.append(len(molecule) - before)
         fault = fault_of(molecule)
+        if not fault and not _is_ours(raw, number):
+            fault = fault_of_bonds(molecule)
         if fault and broken == "refuse":
             raise ValueError(
                 f"{where} {fault.rstrip('.')}; {HOW_TO_SKIP} leaves such molecules out."
@@ -93,9 +119,44 @@ def read_molecules(
         if told and not molecule.smiles:
             differs.append(f"{where} ({told})")
         found.append(molecule)
+        numbers.append(number)
     if not found:
         raise ValueError(f"No molecule can be modelled: {'; '.join(skipped[:SHOWN])}.")
-    return found, [*_told_placed(placed), *_told_differs(differs), *_told_skipped(skipped)]
+    unread = _told_unread(found) if isinstance(raw, str | Path) else []
+    told = [*_told_placed(placed), *_told_differs(differs), *unread, *_told_skipped(skipped)]
+    return Reading(found, numbers, told)
+
+
+def _is_ours(raw: Any, number: int) -> bool:
+    """Whether a molecule was given as a ``Molecule``, such as one that a model drew: its graph is
+    what it says, and its geometry is for the model to judge."""
+    return not isinstance(raw, str | Path) and isinstance(raw[number - 1], Molecule)
+
+
+def _told_unread(found: list[Molecule]) -> list[str]:
+    """What a file says of molecules that the model doesn't learn."""
+    lines = Counter(head for one in found for head in {_named(line) for line in one.unread})
+    fields = Counter(name for one in found for name in one.properties)
+    told = []
+    if lines:
+        told.append(f"Lines that are not read, and of how many molecules: {_counted(lines)}.")
+    if fields:
+        told.append(
+            "Graphs and places alone are modelled; fields that are kept as properties, and of how "
+            f"many molecules: {_counted(fields)}."
+        )
+    return told
+
+
+def _named(line: str) -> str:
+    """How a line begins; of isotopes, that word too."""
+    head = line[:6].strip()
+    return f"{head} of isotopes" if head == ISOTOPE else head
+
+
+def _counted(counts: Counter[str]) -> str:
+    """Each name, and of how many molecules it is."""
+    return ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))
 
 
 def _told_skipped(skipped: list[str]) -> list[str]:
