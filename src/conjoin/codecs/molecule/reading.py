@@ -123,8 +123,8 @@ def read_numbered(raw: Any, hydrogens: str = "given", broken: str = "refuse") ->
     if not found:
         raise ValueError(f"No molecule can be modelled: {'; '.join(skipped[:SHOWN])}.")
     unread = _told_unread(found) if isinstance(raw, str | Path) else []
-    told = [*_told_placed(placed), *_told_differs(differs), *unread, *_told_skipped(skipped)]
-    return Reading(found, numbers, told)
+    notices = [*_told_placed(placed), *_told_differs(differs), *unread, *_told_skipped(skipped)]
+    return Reading(found, numbers, notices)
 
 
 def _is_ours(raw: Any, number: int) -> bool:
