@@ -8,7 +8,7 @@ DESIGN = (*TESTS, "-k", "wish or resampled or different_values")
 
 MUTATIONS = [
     *at(
-        "codecs/smiles/tokens.py",
+        "chemistry/tokens.py",
         TOKENS,
         (
             "merges go across the ends of strings",

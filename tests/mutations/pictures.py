@@ -133,8 +133,8 @@ MUTATIONS = [
         ("levels never normalised", "(own - log_weight.logsumexp(2))", "own"),
         (
             "known pixels painted over",
-            "return torch.where(event.mask, event.value, self.core.values(filled))",
-            "return self.core.values(filled)",
+            "return torch.where(event.mask, event.value, filled)",
+            "return filled",
             JOINT,
         ),
     ),

@@ -69,8 +69,14 @@ MUTATIONS = [
         ),
         (
             "the file itself is the draft",
-            "        yield draft\n        _force(draft)\n",
-            "        draft = path\n        yield draft\n        _force(draft)\n",
+            (
+                "        yield draft\n        _tell({draft: path}, path, None)\n"
+                "        _force(draft)\n"
+            ),
+            (
+                "        draft = path\n        yield draft\n"
+                "        _tell({draft: path}, path, None)\n        _force(draft)\n"
+            ),
         ),
     ),
     *at(
