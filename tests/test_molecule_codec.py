@@ -347,7 +347,14 @@ BAD = {
 
 LEFT_OUT = "; read_molecules(..., broken='skip') leaves such molecules out."
 # what is wrong with the file, not with one molecule of it
-OF_FILES = ("unknown element", "no number", "truncated", "wrong number of atoms", "empty")
+OF_FILES = (
+    "unknown element",
+    "deuterium",
+    "no number",
+    "truncated",
+    "wrong number of atoms",
+    "empty",
+)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -14,6 +14,7 @@ from conjoin.cli.output import claim
 from conjoin.cli.pictures import FILE
 from conjoin.cli.voice import Voice
 from conjoin.codecs.molecule.codec import MoleculeRows
+from conjoin.codecs.molecule.faults import fault_of, fault_of_bonds
 from conjoin.codecs.molecule.files import written
 from conjoin.codecs.molecule.reading import claims as holds_molecules
 from conjoin.codecs.molecule.reading import read_molecules, read_numbered
@@ -138,4 +139,11 @@ def write_drawn(drawn: Any, labels: Any, codec: Any, out: str, voice: Voice) -> 
             "molecule; the file has the others."
         )
     write_text(Path(out), written(whole, Path(out).suffix))
+    faults = [fault_of(one) or fault_of_bonds(one) for one in whole]
+    broken = [f"molecule {row} {fault}" for row, fault in enumerate(faults, 1) if fault]
+    if broken:
+        voice.note(
+            f"{len(broken):,} of the {len(whole):,} molecules are read back by --skip-broken "
+            f"alone, which leaves them out: {broken[0]}"
+        )
     return len(whole)

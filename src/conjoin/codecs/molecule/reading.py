@@ -100,7 +100,7 @@ def read_numbered(raw: Any, hydrogens: str = "given", broken: str = "refuse") ->
     differs = []
     skipped = []
     for number, (where, molecule) in enumerate(_numbered(raw), 1):
-        told = molecule.smiles
+        string = molecule.smiles
         molecule = with_string(molecule)
         if hydrogens == "add":
             before = len(molecule)
@@ -116,8 +116,8 @@ def read_numbered(raw: Any, hydrogens: str = "given", broken: str = "refuse") ->
         if fault:
             skipped.append(f"{where} {fault.rstrip('.')}")
             continue
-        if told and not molecule.smiles:
-            differs.append(f"{where} ({told})")
+        if string and not molecule.smiles:
+            differs.append(f"{where} ({string})")
         found.append(molecule)
         numbers.append(number)
     if not found:
