@@ -561,6 +561,13 @@ def test_a_pipe(here):
     assert "carries no mark" in closed.stderr and closed.stderr.count("\n") == 1
 
 
+def test_a_target_that_stays_empty_is_told(here, capsys):
+    rows = pd.read_csv("tumours.csv").head(4)
+    rows.assign(diagnosis=None).to_csv("x.csv", index=False)
+    assert "4 rows lack 'diagnosis'" in said(capsys, "impute tumours-model x.csv -o full.csv").err
+    assert pd.read_csv("full.csv")["diagnosis"].isna().all()
+
+
 def test_notes_are_said_once(here, capsys):
     pd.read_csv("new.csv").drop(columns=["site", "diagnosis"]).to_csv("x.csv", index=False)
     for line in (

@@ -358,7 +358,18 @@ def _tell_filled(
         f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
         + _replaced_words(cells)
     )
+    _tell_unlabelled(model, frame, voice)
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+
+
+def _tell_unlabelled(model: Any, frame: Any, voice: Voice) -> None:
+    """That missing cells of the target stay so."""
+    name = None if model.target is None else model.target.name
+    missing = 0 if name not in frame else int(frame[name].isna().sum())
+    if missing:
+        voice.note(
+            f"{missing:,} rows lack {name!r}, which stays empty: `conjoin predict` tells it."
+        )
 
 
 def _complete(
