@@ -367,7 +367,8 @@ class CascadeDensity(Density):
     ) -> Event:
         """Known pixels lead the second stage, and those that fill a pixel of the small picture also
         the first; rows of which few pixels are known choose among whole draws."""
-        few = event.mask.sum(1) <= FEW_KNOWN_PIXELS
+        count = event.mask.sum(1)
+        few = (count > 0) & (count <= FEW_KNOWN_PIXELS)
         value = torch.empty_like(event.value)
         for rows, fill in (
             (few.nonzero()[:, 0], self._chosen),

@@ -277,7 +277,8 @@ class LatentDensity(PictureDensity):
     ) -> Float[Tensor, "b D"]:
         """What is known stands in the picture that is decoded at each step, and is encoded; rows of
         which few pixels are known choose among draws."""
-        few = event.mask.sum(1) <= FEW_KNOWN_PIXELS
+        count = event.mask.sum(1)
+        few = (count > 0) & (count <= FEW_KNOWN_PIXELS)
         if few.any():
             return self._filled_apart(painter, event, steps, repeats, few)
 
