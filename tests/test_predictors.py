@@ -82,7 +82,7 @@ def test_an_unknown_predictor_is_told_the_choices(toy):
 def test_every_kind_of_scorer_has_its_own_word():
     kinds = [scorer.kind for method in methods().values() for scorer in method.scorers]
     own = {"linear", "trees", "network", "convolutional", "features", "fragments", "terms"}
-    assert own | {"reader", "forest", "leaves", "pool", "family"} == set(kinds)
+    assert own | {"reader", "geometry", "forest", "leaves", "pool", "family"} == set(kinds)
     assert all(scorer_class(kind).kind == kind for kind in kinds)
 
 
