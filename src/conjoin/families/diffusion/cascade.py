@@ -182,6 +182,8 @@ class _Enlarger(Denoiser):
 
 
 FEW_KNOWN_PIXELS = 16  # of a row, by which whole draws are chosen
+MODE_DRAWS = 16  # beside the modes of the stages, of which the most probable is taken
+MODE_REPEATS = 4  # bounds whose mean compares them
 CANDIDATES = 32  # draws, of which one is chosen
 
 
@@ -404,8 +406,26 @@ class CascadeDensity(Density):
         return torch.where((apart[place] == 0)[:, None], whole[place].to(filled), filled)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
+        """Of the modes of the stages and some draws, the most probable; each row by itself."""
+        each = [_one(event, row) for row in range(event.rows)]
+        told = [None if context is None else _one(context, row) for row in range(event.rows)]
+        return Event(torch.cat(list(map(self._likeliest, each, told))))
+
+    def _likeliest(self, event: Event, context: Event | None) -> Float[Tensor, "1 D"]:
         small = self.base._mode(self.small(event), context)
-        return self.upper._mode(event, self._told(context, small))
+        led = self.upper._mode(event, self._told(context, small)).value
+        rows = torch.zeros(MODE_DRAWS, dtype=torch.long)
+        told = None if context is None else context.take(rows)
+        draws = self._sample_conditional(event.take(rows), told, stream(0, "mode")).value
+        ways = torch.cat([led, draws.to(led)])
+        told = None if context is None else context.take(torch.zeros(len(ways), dtype=torch.long))
+        log_p = torch.stack(
+            [
+                self._log_prob(Event(ways), told, stream(0, "mode", str(again)))
+                for again in range(MODE_REPEATS)
+            ]
+        ).mean(0)
+        return ways[log_p.argmax()][None]
 
 
 def _grid_of(space: Space) -> tuple[int, int, int]:
@@ -467,3 +487,7 @@ def _joined(context: Event | None, small: Float[Tensor, "B P"]) -> Event:
         torch.cat([value.double(), small.double()], 1),
         torch.cat([mask, torch.ones_like(small, dtype=torch.bool)], 1),
     )
+
+
+def _one(event: Event, row: int) -> Event:
+    return event.take(slice(row, row + 1))
