@@ -3,11 +3,10 @@ asked."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from conjoin.questions.decide import ACCEPT
 from conjoin.serving.gate import Gate
 
 __all__ = ["Metrics"]
-
-ACCEPT = "accept"
 
 
 class Metrics:

@@ -21,7 +21,8 @@ from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.core import Density, Encoded, Event, stream
 from conjoin.marking.watermark import Watermark
 from conjoin.model.model import Model
-from conjoin.questions.answers.asking import ACCEPT, AMBIGUOUS, UNFAMILIAR, answering
+from conjoin.questions.answers.asking import answering
+from conjoin.questions.decide import ACCEPT, AMBIGUOUS, UNFAMILIAR
 from conjoin.questions.explain import reasons
 from conjoin.serving.continuation import Continuation, Wish
 from conjoin.serving.prefixes import Prefixes

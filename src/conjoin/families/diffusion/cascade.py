@@ -30,7 +30,7 @@ True
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -54,7 +54,12 @@ from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.families.diffusion.denoiser import WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
-from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+from conjoin.families.diffusion.picture import (
+    PictureDensity,
+    PictureDiffusion,
+    by_few_known,
+    row_of,
+)
 
 __all__ = ["Cascade", "CascadeDensity"]
 
@@ -181,7 +186,7 @@ class _Enlarger(Denoiser):
         return torch.cat([told[:, None], code[:, 1:]], 1)
 
 
-FEW_KNOWN_PIXELS = 16  # of a row, by which whole draws are chosen
+Fill = Callable[[Event, Event | None, torch.Generator | None], Tensor]
 MODE_DRAWS = 16  # beside the modes of the stages, of which the most probable is taken
 MODE_REPEATS = 4  # bounds whose mean compares them
 CANDIDATES = 32  # draws, of which one is chosen
@@ -369,17 +374,18 @@ class CascadeDensity(Density):
     ) -> Event:
         """Known pixels lead the second stage, and those that fill a pixel of the small picture also
         the first; rows of which few pixels are known choose among whole draws."""
-        count = event.mask.sum(1)
-        few = (count > 0) & (count <= FEW_KNOWN_PIXELS)
-        value = torch.empty_like(event.value)
-        for rows, fill in (
-            (few.nonzero()[:, 0], self._chosen),
-            ((~few).nonzero()[:, 0], self._led),
-        ):
-            if len(rows):
-                told = None if context is None else context.take(rows)
-                value[rows] = fill(event.take(rows), told, generator)
-        return Event(value)
+
+        def filled(rows: Tensor, fill: Fill) -> Tensor:
+            told = None if context is None else context.take(rows)
+            return fill(event.take(rows), told, generator)
+
+        return Event(
+            by_few_known(
+                event,
+                lambda rows: filled(rows, self._chosen),
+                lambda rows: filled(rows, self._led),
+            )
+        )
 
     def _led(
         self, event: Event, context: Event | None, generator: torch.Generator | None
@@ -407,9 +413,11 @@ class CascadeDensity(Density):
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """Of the modes of the stages and some draws, the most probable; each row by itself."""
-        each = [_one(event, row) for row in range(event.rows)]
-        told = [None if context is None else _one(context, row) for row in range(event.rows)]
-        return Event(torch.cat(list(map(self._likeliest, each, told))))
+        rows = [
+            self._likeliest(event.take(slice(row, row + 1)), row_of(context, row))
+            for row in range(event.rows)
+        ]
+        return Event(torch.cat([event.value[:0], *rows]))
 
     def _likeliest(self, event: Event, context: Event | None) -> Float[Tensor, "1 D"]:
         small = self.base._mode(self.small(event), context)
@@ -487,7 +495,3 @@ def _joined(context: Event | None, small: Float[Tensor, "B P"]) -> Event:
         torch.cat([value.double(), small.double()], 1),
         torch.cat([mask, torch.ones_like(small, dtype=torch.bool)], 1),
     )
-
-
-def _one(event: Event, row: int) -> Event:
-    return event.take(slice(row, row + 1))

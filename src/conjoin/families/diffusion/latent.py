@@ -47,6 +47,7 @@ from conjoin.families.diffusion.picture import (
     CHUNK_PICTURES,
     PictureDensity,
     PictureDiffusion,
+    by_few_known,
     greys,
 )
 from conjoin.nets.picture_autoencoder import PictureAutoencoder
@@ -55,7 +56,6 @@ from conjoin.nets.worded import LOWER
 __all__ = ["LatentDensity", "LatentDiffusion"]
 
 RUNNING = 0.02  # of the means and the scale of latents, that a step replaces
-FEW_KNOWN_PIXELS = 16  # of a row, by which draws of the latents are chosen
 CANDIDATES = 64  # draws, of which one is chosen
 FEW_PLACES = 4  # a side, up to which all places attend to each other
 REBUILT_ROWS = 256  # of which the error of the autoencoder is told, at most
@@ -275,38 +275,31 @@ class LatentDensity(PictureDensity):
     def _filled(
         self, painter: Painter, event: Event, steps: int, repeats: int
     ) -> Float[Tensor, "b D"]:
-        """What is known stands in the picture that is decoded at each step, and is encoded; rows of
-        which few pixels are known choose among draws."""
-        count = event.mask.sum(1)
-        few = (count > 0) & (count <= FEW_KNOWN_PIXELS)
-        if few.any():
-            return self._filled_apart(painter, event, steps, repeats, few)
+        """Rows of which few pixels are known choose among draws, the others are led."""
+        whole = painter.code
+
+        def told(rows: Tensor) -> Event:
+            painter.code = None if whole is None else whole[rows]
+            return event.take(rows)
+
+        out = by_few_known(
+            event,
+            lambda rows: self._chosen(painter, told(rows)),
+            lambda rows: self._led(painter, told(rows), steps, repeats),
+        )
+        painter.code = whole
+        return out
+
+    def _led(
+        self, painter: Painter, event: Event, steps: int, repeats: int
+    ) -> Float[Tensor, "b D"]:
+        """What is known stands in the picture that is decoded at each step, and is encoded."""
 
         def put_back(clean: Tensor) -> Tensor:
             shown = self.core.autoencoder.decode(self.core.unscaled(clean))[0].flatten(1)
             return self.core.pictures(torch.where(event.mask, event.value.to(shown), shown))
 
         return self._pixels(painter.lead(event.rows, steps, repeats, put_back), painter.generator)
-
-    def _filled_apart(
-        self, painter: Painter, event: Event, steps: int, repeats: int, few: Bool[Tensor, " b"]
-    ) -> Float[Tensor, "b D"]:
-        """Rows of which few pixels are known by ``_chosen``, the others as usual."""
-        whole = painter.code
-        out = torch.empty_like(event.value)
-        for some in (few, ~few):
-            if not some.any():
-                continue
-            painter.code = None if whole is None else whole[some]
-            part = event.take(some.nonzero()[:, 0])
-            filled = (
-                self._chosen(painter, part)
-                if some is few
-                else self._filled(painter, part, steps, repeats)
-            )
-            out[some] = filled.to(out)
-        painter.code = whole
-        return out
 
     def _chosen(self, painter: Painter, event: Event) -> Float[Tensor, "b D"]:
         """One of ``CANDIDATES`` draws of the latents for each row, by how probable its known pixels

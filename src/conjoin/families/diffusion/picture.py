@@ -25,7 +25,7 @@ numbers.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -72,6 +72,7 @@ __all__ = [
 ]
 
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
+FEW_KNOWN_PIXELS = 16  # of a row, by which whole draws are chosen
 CHUNK_PICTURES = 256  # pictures that the network sees at once
 PICTURES_SEEN_BOUNDS = (100_000, 900_000)  # pictures in a fit, at least and at most
 # the running mean of the weights: over this share of the steps, and no more than this memory
@@ -717,7 +718,7 @@ class PictureDensity(Density):
     def _mode(self, event: Event, context: Event | None) -> Event:
         """One completion of each row by itself, so that none depends on the others."""
         rows = [
-            self._likely(event.take(slice(row, row + 1)), _row(context, row))
+            self._likely(event.take(slice(row, row + 1)), row_of(context, row))
             for row in range(event.rows)
         ]
         return Event(torch.cat([event.value[:0], *rows]))
@@ -749,8 +750,24 @@ def withheld(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return (whole < WITHHELD_SHARE) | (some < WITHHELD_SHARE) & (coin < 0.5)
 
 
-def _row(context: Event | None, row: int) -> Event | None:
+def row_of(context: Event | None, row: int) -> Event | None:
+    """One row of what is told, if anything is."""
     return None if context is None else context.take(slice(row, row + 1))
+
+
+def by_few_known(
+    event: Event, chosen: Callable[[Tensor], Tensor], led: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "B D"]:
+    """Pictures of which few pixels are known, filled by ``chosen``, and the others by ``led``;
+    both are given the places of their rows."""
+    count = event.mask.sum(1)
+    few = (count > 0) & (count <= FEW_KNOWN_PIXELS)
+    value = torch.empty_like(event.value)
+    for some, fill in ((few, chosen), (~few, led)):
+        rows = some.nonzero()[:, 0]
+        if len(rows):
+            value[rows] = fill(rows).to(value)
+    return value
 
 
 def greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:

@@ -37,12 +37,10 @@ from conjoin.questions.answers.prompts import (
 )
 from conjoin.questions.answers.readings import Said, read_answers, said_of
 from conjoin.questions.answers.writing import Read, Writing, writing_steps
+from conjoin.questions.decide import ACCEPT, AMBIGUOUS, UNFAMILIAR
 from conjoin.util.steps import Steps, finished
 
 __all__ = [
-    "ACCEPT",
-    "AMBIGUOUS",
-    "UNFAMILIAR",
     "Asked",
     "answer",
     "answering",
@@ -53,9 +51,6 @@ __all__ = [
     "verdicts",
 ]
 
-ACCEPT = "accept"
-AMBIGUOUS = "ambiguous"
-UNFAMILIAR = "unfamiliar"
 MIN_QUESTIONS = 40  # to calibrate by
 MIN_RIGHT = 20  # of them, that say which questions are usual; else all of them do
 MIN_DRAWS = 2  # fewer never differ
