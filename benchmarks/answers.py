@@ -17,6 +17,7 @@ import numpy as np
 from conjoin import JointDensity
 from conjoin.calibration.answer_score import auroc
 from conjoin.datasets import bios
+from conjoin.datasets.biographies import MONTHS
 from conjoin.estimators import from_pretrained
 from conjoin.families.autoregressive.sequence import Sequence
 from conjoin.questions.answers.asking import ask, learned, settings_of
@@ -65,20 +66,6 @@ COLOURS = {
     "a fire engine": "red", "an aubergine": "purple", "a pumpkin": "orange", "ash": "grey",
 }  # fmt: skip
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
 PHRASINGS = {
     "capital": ("What is the capital of {}?", "Which city is the capital of {}?"),
     "opposite": ('What is the opposite of "{}"?', 'Which word means the opposite of "{}"?'),

@@ -283,22 +283,29 @@ def _exchanged(rows: Rows, asked: Any, config: Any, codec: Any, options: FitOpti
     ]
 
 
-def _fit_typicality(model: Model, x: Event, budget: Budget) -> None:
-    """The density's own statistic of familiarity, from as many rows as there is time for."""
+def _in_time(model: Model, x: Event, budget: Budget, least: int, what: str, rows: str) -> Any:
+    """The places of as many rows as there is time to ask for their typicality, at least ``least``;
+    None for all. Fewer are told: ``what`` was learned from them, out of so many ``rows``."""
     most = rows_in_time(
         budget,
         min(budget.free, budget.share(USUAL_TIME_SHARE)),
         lambda count: model.typicality(as_float(x.take(slice(0, count)))),
         x.rows,
-        MIN_TYPICAL_ROWS,
+        least,
     )
-    if most < x.rows:
-        budget.cut.append(
-            f"For want of time what is typical was learned from {most:,} of {x.rows:,} rows."
-        )
-        some = np.random.default_rng(model.state.seed).permutation(x.rows)[:most]
-        x = x.take(torch.as_tensor(np.sort(some)))
-    model.fit_typicality(x)
+    if most >= x.rows:
+        return None
+    budget.cut.append(
+        f"For want of time what is {what} was learned from {most:,} of {x.rows:,} {rows}."
+    )
+    some = np.random.default_rng(model.state.seed).permutation(x.rows)[:most]
+    return torch.as_tensor(np.sort(some))
+
+
+def _fit_typicality(model: Model, x: Event, budget: Budget) -> None:
+    """The density's own statistic of familiarity, from as many rows as there is time for."""
+    some = _in_time(model, x, budget, MIN_TYPICAL_ROWS, "typical", "rows")
+    model.fit_typicality(x if some is None else x.take(some))
 
 
 @torch.no_grad()
@@ -308,22 +315,10 @@ def _rank_blocks(model: Model, held: Any, budget: Budget) -> None:
         model.rank_blocks(None)
         return
     encoded = model.codec.encode(held)
-    x = encoded.event
-    most = rows_in_time(
-        budget,
-        min(budget.free, budget.share(USUAL_TIME_SHARE)),
-        lambda count: model.typicality(as_float(x.take(slice(0, count)))),
-        x.rows,
-        MIN_VALIDATION_ROWS,
-    )
-    if most < x.rows:
-        budget.cut.append(
-            f"For want of time what is usual of each part of a row was learned from {most:,} of "
-            f"{x.rows:,} validation rows."
-        )
-        some = np.random.default_rng(model.state.seed).permutation(x.rows)[:most]
-        encoded = encoded.take(torch.as_tensor(np.sort(some)))
-    model.rank_blocks(encoded)
+    least = MIN_VALIDATION_ROWS
+    words = ("usual of each part of a row", "validation rows")
+    some = _in_time(model, encoded.event, budget, least, *words)
+    model.rank_blocks(encoded if some is None else encoded.take(some))
 
 
 def _choose(

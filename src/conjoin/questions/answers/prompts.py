@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conjoin.codecs.templates import Template, codes_of_turns, template_in
+from conjoin.codecs.templates import Template, codes_of_turns, template_from, template_in
 from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.model.model import Model
 
@@ -48,7 +48,7 @@ def template_of(model: Model) -> Template:
     density = model.joint
     told = getattr(density, "structure", {}).get("template")
     if told:
-        return Template(told["source"], told["marks"])
+        return template_from(told)
     folder = getattr(density.config, "folder", "")
     return template_in(Path(folder)) if folder and Path(folder).is_dir() else Template()
 
