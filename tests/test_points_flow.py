@@ -278,9 +278,9 @@ def test_a_flow_to_one_cloud_is_that_cloud_with_the_blur():
 def test_more_steps_of_the_solver_change_nothing_once_there_are_enough(fitted):
     density, event, told = fitted
     coarse = density.log_prob(event, told)
-    density.flow.solver = 24
+    density.flow.solver = 2 * PointsFlow().solver
     fine = density.log_prob(event, told)
-    density.flow.solver = 12
+    density.flow.solver = PointsFlow().solver
     assert (coarse - fine).abs().max() < 0.05
 
 
@@ -290,7 +290,7 @@ def test_log_p_and_draws_are_declared_to_have_the_error_of_a_solver(fitted):
     fine = density.log_prob(event, told)
     density.flow.solver = 4
     off = density.log_prob(event, told) - fine
-    density.flow.solver = 12
+    density.flow.solver = PointsFlow().solver
     assert off.abs().max() > 1e-3
     assert density.status_of(event) is Status.APPROXIMATE
     assert density.status_of_draws is Status.APPROXIMATE

@@ -8,7 +8,7 @@ that have no order is a graph (``conjoin.nets.molecular_graph``): it says which 
 which points are bound, and so what distances to expect, which the network learns too and the flow
 is told. Where nothing is known of the graph, the same network draws clouds from noise, as do E.
 Hoogeboom et al. (2022), Equivariant diffusion for molecule generation in 3D. log p is approximate:
-it has the error of the solver (some tenths of a nat a molecule, of twelve steps), to either side,
+it has the error of the solver (some tenths of a nat a molecule, of sixteen nodes), to either side,
 and draws come from a solver of fewer steps. It is that of the d (n - 1) free directions of places
 with the mean zero: in nats, in the units of the places.
 
@@ -102,7 +102,7 @@ class PointsFlow(Config):
     sampling_steps
         Calls of the network for a draw.
     solver
-        Steps of the equation that log p comes from, of four calls each.
+        Places along the way of a cloud to noise where the trace of a Jacobian is taken, for log p.
     repeats
         Noises that each cloud of a step is seen with.
     recycles
@@ -138,7 +138,7 @@ class PointsFlow(Config):
     align: bool = True
     blur: float = 0.003
     sampling_steps: int = 10
-    solver: int = 12
+    solver: int = 16
     repeats: int = 2
     recycles: bool = False
     details: tuple[float, ...] = (0.05, 0.2)
