@@ -56,7 +56,11 @@ class Knows:
 
     class model_:
         class codec:
-            columnwise = True
+            columnwise = 2
+            columns = ("a", "b")
+            space = SimpleNamespace(variables=())
+            rows = staticmethod(lambda frame: frame)
+            missing_columns = staticmethod(lambda rows: ())
 
     def __init__(self, known):
         self.known = set(map(tuple, known.to_numpy().tolist()))
@@ -109,6 +113,136 @@ def test_without_planting_the_p_value_is_uniform(table):
         for _ in range(200)
     ]
     assert kstest(found, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("how", ["no column", "no cell"])
+def test_canaries_that_lack_cells_are_compared_without_them(plain, table, how):
+    """log p of fewer cells is greater, which is no memory. Both halves were never seen."""
+    X, y, *_ = table
+    made = strange_rows(X, None, 80, np.random.default_rng(5))[0]
+    told = made.assign(planted=["yes"] * 40 + ["no"] * 40)
+    if how == "no column":
+        told = told.head(40).drop(columns=["b", "planted"])
+    else:
+        told.loc[:39, "b"] = np.nan
+    found = audit(plain, X, y, canaries=told, shadows=0)
+    assert found.planted.unasked == ("b",)
+    assert found.planted.p_value > 0.01
+    assert found.planted.bits == pytest.approx(1.44, abs=0.7)
+    assert "(asked without the column b, which some canaries lack)" in found.words()[0]
+    assert found.to_json()["planted"]["unasked"] == ("b",)
+
+
+def test_canaries_of_which_nothing_is_known_are_refused(plain, table):
+    X, y, *_ = table
+    with pytest.raises(ValueError, match="each of a, b, town is missing in some"):
+        audit(plain, X, y, canaries=pd.DataFrame({"other": ["x"] * 9}), shadows=0)
+
+
+def test_canaries_without_a_string_are_refused():
+    texts = ["".join(word) for word in itertools.product("ab", repeat=5)] * 4
+    model = JointDensity(family="ngram", types={"text": "text"}).fit(texts)
+    said = pd.DataFrame({"id": [1, 2], "text": ["abba", None], "planted": ["yes", "no"]})
+    with pytest.raises(ValueError, match=r"1 of 2 canaries have no 'text', .* number 2"):
+        audit(model, texts, canaries=said, shadows=0)
+    with pytest.raises(ValueError, match="have no column 'text', which the model reads"):
+        audit(model, texts, canaries=said.rename(columns={"text": "words"}), shadows=0)
+
+
+# ---------------------------------------------------------------------------- the tables given
+
+
+def test_the_table_of_the_fit_is_no_holdout(plain, table):
+    X, y, X_held, y_held = table
+    with pytest.raises(ValueError, match=r"^500 of the 500 held-out rows stand in the training"):
+        audit(plain, X, y, X_held=X, y_held=y)
+    most = pd.concat([X.head(120), X_held.head(100)], ignore_index=True)
+    with pytest.raises(ValueError, match="120 of the 220 held-out rows stand in the training"):
+        audit(plain, X, y, X_held=most)
+    mixed = pd.concat([X_held.iloc[::-1], X.tail(60)], ignore_index=True)
+    labels = pd.concat([y_held.iloc[::-1], y.tail(60)], ignore_index=True)
+    found = audit(plain, X, y, X_held=mixed, y_held=labels, by=("town",), shadows=0)
+    assert found.tables.overlap.equal == 60
+    assert found.to_json()["overlap"]["known"] is True
+    assert found.tables.unknown.tolist() == [True] * 400 + [False] * 60
+    told = found.words()[0]
+    assert told.startswith("Held-out rows: 60 of 460 equal a training row, where chance would")
+    alone = audit(plain, X, y, X_held=X_held, y_held=y_held, by=("town",), shadows=0)
+    assert alone.words()[0].startswith("Copies")
+    rows = {group.name: group.rows for group in alone.groups[0].groups}
+    assert {group.name: group.rows for group in found.groups[0].groups} == rows
+
+
+def levels(count, seed):
+    """Rows of which most are equal by chance."""
+    rng = np.random.default_rng(seed)
+    names = [*"abcdef"]
+    return pd.DataFrame({name: rng.choice(["u", "v"], count, p=[0.8, 0.2]) for name in names})
+
+
+def test_rows_that_are_equal_by_chance_are_no_rows_of_the_fit():
+    X, held = levels(300, 0), levels(200, 1)
+    model = JointDensity(family="naive_bayes").fit(X)
+    found = audit(model, X, X_held=held)
+    overlap = found.tables.overlap
+    assert overlap.equal > 150
+    assert overlap.by_chance == pytest.approx(overlap.equal, abs=15)
+    assert not overlap.known
+    assert "as chance would make about" in found.words()[0]
+    assert "needs 100 held-out rows that equal no training row" in found.missing["membership"]
+    assert found.copies is not None
+    assert found.tables.unknown.all()
+
+
+def test_members_and_strangers_that_equal_no_other_row_are_alike():
+    """Of a content that stands c times, the same share of members and of strangers is left."""
+    inside = 0.7  # the chance of a row to be in the fit
+    for times in (1, 2, 3, 4):
+        members = strangers = 0.0
+        for each in itertools.product([True, False], repeat=times):
+            chance = np.prod([inside if member else 1 - inside for member in each])
+            members += chance * (sum(each) == 1)
+            strangers += chance * times * (sum(each) == 0)
+        assert members / (times * inside) == pytest.approx(strangers / (times * (1 - inside)))
+
+
+def test_another_table_than_that_of_the_fit_is_told(plain, table, tmp_path):
+    X, y, X_held, y_held = table
+    shuffled = X.sample(frac=1, random_state=0)[["town", "b", "a"]].assign(other=1)
+    for rows, of_fit in ((X, True), (shuffled, True), (X.head(499), False), (X_held, False)):
+        found = audit(plain, rows, y.head(len(rows)), shadows=0)
+        assert found.tables.of_fit is of_fit
+        assert found.to_json()["rows_of_fit"] is of_fit
+        told = found.words()[0].startswith("Training rows: the table given is not that of the fit")
+        assert told is not of_fit
+    plain.save(tmp_path / "m")
+    assert audit(conjoin.load(tmp_path / "m"), X, y, shadows=0).tables.of_fit is True
+    older = conjoin.load(tmp_path / "m")
+    for name in ("read", "data_sha256"):
+        del older.model_.card[name]
+    words = audit(older, X, y, shadows=0).words()
+    assert "whether the table given is that of the fit is not recorded" in words[0]
+
+
+def test_a_digest_does_not_depend_on_who_read_the_table(tmp_path, monkeypatch, capsys):
+    """Codes, dates and gaps are read in other ways by pandas than by the command line."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "number": rng.integers(0, 9, 120),
+            "gaps": np.where(rng.random(120) < 0.2, np.nan, rng.integers(0, 9, 120)),
+            "day": pd.date_range("2020-01-01", periods=120).astype(str),
+            "flag": rng.random(120) < 0.5,
+        }
+    )
+    frame.to_csv("rows.csv", index=False)
+    assert run("fit rows.csv --family nb -q -o m".split()) == 0
+    model = conjoin.load("m")
+    assert audit(model, pd.read_csv("rows.csv"), shadows=0).tables.of_fit is True
+    assert audit(model, frame.assign(number=frame["number"] + 1), shadows=0).tables.of_fit is False
+    assert run("audit m rows.csv --holdout rows.csv --no-card".split()) == 2
+    assert "Give such rows as --holdout, or none." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("said", [["yes", "yes"], ["no", "no"]])

@@ -69,6 +69,7 @@ _OPTIONS = (
     ("resize='pad'", "--resize pad"),
     ("resize='stretch'", "--resize stretch"),
     ("types={'levels': 256}", "--levels 256"),
+    ("X_held=...", "--holdout"),
     (" range= ", " --range "),
     (
         "family=Multimodal(strings={'reading': 0.3})",
