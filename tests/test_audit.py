@@ -207,7 +207,7 @@ def test_members_and_strangers_that_equal_no_other_row_are_alike():
 
 
 def test_another_table_than_that_of_the_fit_is_told(plain, table, tmp_path):
-    X, y, X_held, y_held = table
+    X, y, X_held, _ = table
     shuffled = X.sample(frac=1, random_state=0)[["town", "b", "a"]].assign(other=1)
     for rows, of_fit in ((X, True), (shuffled, True), (X.head(499), False), (X_held, False)):
         found = audit(plain, rows, y.head(len(rows)), shadows=0)
@@ -237,11 +237,11 @@ def test_a_digest_does_not_depend_on_who_read_the_table(tmp_path, monkeypatch, c
         }
     )
     frame.to_csv("rows.csv", index=False)
-    assert run("fit rows.csv --family nb -q -o m".split()) == 0
+    assert run(["fit", "rows.csv", "--family", "nb", "-q", "-o", "m"]) == 0
     model = conjoin.load("m")
     assert audit(model, pd.read_csv("rows.csv"), shadows=0).tables.of_fit is True
     assert audit(model, frame.assign(number=frame["number"] + 1), shadows=0).tables.of_fit is False
-    assert run("audit m rows.csv --holdout rows.csv --no-card".split()) == 2
+    assert run(["audit", "m", "rows.csv", "--holdout", "rows.csv", "--no-card"]) == 2
     assert "Give such rows as --holdout, or none." in capsys.readouterr().err
 
 

@@ -30,9 +30,7 @@ def contents(codec: Any, rows: Rows) -> np.ndarray:
     if not reads_columns_alone(codec):
         read = [column.name for column in codec.schema.modelled]
         return content_hashes(rows.frame[[name for name in read if name in rows.names]])
-    found = [
-        _cell_hashes(codec.encode(rows.take(part))) for part in slices(len(rows), CHUNK_ROWS)
-    ]
+    found = [_cell_hashes(codec.encode(rows.take(part))) for part in slices(len(rows), CHUNK_ROWS)]
     return np.concatenate([np.zeros(0, dtype=np.uint64), *found])
 
 
