@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity
@@ -15,6 +16,7 @@ from conjoin.cli import run
 from conjoin.cli.audit import _parts
 from conjoin.cli.voice import Voice
 from conjoin.model.card import with_audit
+from conjoin.model.contents import contents
 from conjoin.questions.audit.extraction import extraction, string_columns
 from conjoin.questions.audit.groups import Group, _judged, _rate, groups_of
 from conjoin.questions.audit.membership import _ratios, chance_of, membership
@@ -222,6 +224,23 @@ def test_another_table_than_that_of_the_fit_is_told(plain, table, tmp_path):
         del older.model_.card[name]
     words = audit(older, X, y, shadows=0).words()
     assert "whether the table given is that of the fit is not recorded" in words[0]
+
+
+def test_contents_are_those_of_what_is_read(plain, table):
+    X = table[0].head(3).assign(other=range(3))
+    found = contents(plain.model_.codec, plain.model_.rows(X))
+    assert len(set(found)) == 3
+    for name, cell in (("a", np.nan), ("a", 9.5), ("town", "south-west"), ("town", None)):
+        odd = X.copy()
+        odd.loc[1, name] = cell
+        odd.loc[2, "other"] = 7  # which is not read
+        rows = plain.model_.rows(odd.astype({"town": object}))
+        assert (contents(plain.model_.codec, rows) == found).tolist() == [True, False, True]
+    middle = float(plain.model_.codec.decode(torch.zeros(1, 3, dtype=torch.float64))["a"].iloc[0])
+    pair = X.iloc[[0, 0]].assign(a=[middle, np.nan])
+    zero, missing = contents(plain.model_.codec, plain.model_.rows(pair))
+    assert zero != missing
+    assert not len(contents(plain.model_.codec, plain.model_.rows(X.head(0))))
 
 
 def test_a_digest_does_not_depend_on_who_read_the_table(tmp_path, monkeypatch, capsys):

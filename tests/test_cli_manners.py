@@ -234,7 +234,6 @@ def test_fit_speaks_before_the_libraries_are_there(home, tmp_path):
             "This model was asked for alternatives of a string, but declares no string. Use a "
             "model without --target, fitted to a table with a column of strings.",
         ),
-        ("impute @m @t.csv --alternatives 0", "The number of alternatives must be at least 1"),
         ("impute @m @t.csv --y maybe", "maybe"),
         ("sample @m --y maybe", "maybe"),
         ("sample @m --given nothing=1", "nothing"),

@@ -205,7 +205,7 @@ def test_verify_finds_it_in_a_file(model, tmp_path, capsys, monkeypatch):
     assert run(line) == 0
     assert "carries the watermark of this key: p = " in capsys.readouterr().out
     (tmp_path / "mine.txt").write_text("the dog sees a door and no one paints the old moon")
-    assert run(["verify", "mine.txt", *line[2:]]) == 1
+    assert run(["verify", "mine.txt", *line[2:]]) == 3
     assert "no watermark of this key is found: p = " in capsys.readouterr().out
     assert run(["verify", "made.txt", "--key", "key"]) == 2
     assert "--key and --model go together" in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_verify_finds_it_in_a_file(model, tmp_path, capsys, monkeypatch):
     assert run(["verify", "bytes.txt", *line[2:]]) == 2
     assert "no text in UTF-8" in capsys.readouterr().err
     (tmp_path / "other.txt").write_text("Ä€Ö" * 30)  # characters that the model does not know
-    assert run(["verify", "other.txt", *line[2:]]) == 1
+    assert run(["verify", "other.txt", *line[2:]]) == 3
 
 
 def test_a_server_tells_of_it(model):
