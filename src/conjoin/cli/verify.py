@@ -80,10 +80,8 @@ def _folder(folder: str, voice: Voice) -> int:
     found = verify_folder(folder)
     for each in found.values():
         voice.path(each.words)
-    signed = {True: "", False: ", not signed"}
     states = Counter(
-        each.state + (signed[each.signed] if _code(each) in (0, UNSIGNED) else "")
-        for each in found.values()
+        each.state + (", not signed" if _code(each) == UNSIGNED else "") for each in found.values()
     )
     told = ", ".join(f"{count:,} {state}" for state, count in states.items())
     voice.note(f"{folder}: {len(found):,} file{'s' if len(found) > 1 else ''}: {told}.")

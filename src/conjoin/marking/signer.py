@@ -70,7 +70,8 @@ def _value(data: bytes, place: int, depth: int) -> tuple[Any, int]:
     not told before."""
     if depth > MAX_DEPTH:
         raise ValueError
-    major, count = data[place] >> 5, data[place] & 31
+    major = data[place] >> 5
+    count = data[place] & 31
     place += 1
     if count >= 24:
         size = {24: 1, 25: 2, 26: 4, 27: 8}.get(count)

@@ -85,7 +85,15 @@ class Tables:
                 "Training rows: whether the table given is that of the fit is not recorded in this "
                 "model; what follows takes it for that."
             )
-        if self.overlap is not None and self.overlap.equal:
+        if self.overlap is None:
+            return said
+        if not self.alone.all():
+            repeats = int((~self.alone).sum())
+            said.append(
+                f"Training rows: {repeats:,} of {len(self.alone):,} equal another one: membership "
+                "is not asked of them."
+            )
+        if self.overlap.equal:
             said.append(_of_overlap(self.overlap))
         return said
 
@@ -98,8 +106,8 @@ def _of_overlap(found: Overlap) -> str:
             "them, so they are left out."
         )
     return (
-        f"{counted}, as chance would make about {found.by_chance:.3g}; membership is asked of rows "
-        "that equal no other one."
+        f"{counted}, as chance would make about {found.by_chance:.3g}: membership is not asked of "
+        "them."
     )
 
 

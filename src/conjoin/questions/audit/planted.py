@@ -139,6 +139,10 @@ def _without(frame: pd.DataFrame, gaps: list[Any]) -> pd.DataFrame:
 
 def _strings(codec: Any, frame: pd.DataFrame) -> list[str]:
     """The canaries that are strings; ValueError where one is missing."""
+    if len(codec.columns) != 1:
+        raise ValueError(
+            f"Canaries are rows of columns or strings, and {codec.plural} are neither."
+        )
     (name,) = codec.columns
     if name not in frame and frame.shape[1] != 1:
         raise ValueError(
