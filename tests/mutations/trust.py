@@ -171,7 +171,7 @@ MOLECULES: list[Mutation] = [
     ),
     *at(
         "chemistry/canonical.py",
-        only(CODEC, "no_permutation"),
+        only(CODEC, "look_alike"),
         (
             "ties are broken by the order given",
             "for member in members if self.leaves < MAX_LEAVES else members[:1]:",
@@ -180,7 +180,7 @@ MOLECULES: list[Mutation] = [
     ),
     *at(
         "codecs/molecule/",
-        only(CODEC, "projected_lattice or whole_molecules"),
+        only(CODEC, "rounding_is_counted or whole_molecules"),
         (
             "the mean of the places is counted",
             "- math.log(atoms) / 2)",
