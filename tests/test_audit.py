@@ -458,6 +458,17 @@ def test_groups_that_are_served_alike_are_not_called_worse():
     assert _judged("c", [group("a", 300, 1_000), group("b", 200, 1_000)], 0.05, 0.05, "").worse
 
 
+def test_the_worst_of_many_groups_that_are_served_alike_is_not_called_worse():
+    """Tested as one group, it would be in a third of the tables."""
+    rng = np.random.default_rng(1)
+    said = []
+    for _ in range(100):
+        wrong = rng.binomial(200, 0.1, 12)
+        groups = [group(str(place), int(count), 200) for place, count in enumerate(wrong)]
+        said.append(_judged("c", groups, 0.05, 0.05, "").worse)
+    assert np.mean(said) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+
+
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
