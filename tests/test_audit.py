@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity
@@ -15,6 +16,7 @@ from conjoin.cli import run
 from conjoin.cli.audit import _parts
 from conjoin.cli.voice import Voice
 from conjoin.model.card import with_audit
+from conjoin.model.contents import contents
 from conjoin.questions.audit.extraction import extraction, string_columns
 from conjoin.questions.audit.groups import Group, _judged, _rate, groups_of
 from conjoin.questions.audit.membership import _ratios, chance_of, membership
@@ -56,7 +58,11 @@ class Knows:
 
     class model_:
         class codec:
-            columnwise = True
+            columnwise = 2
+            columns = ("a", "b")
+            space = SimpleNamespace(variables=())
+            rows = staticmethod(lambda frame: frame)
+            missing_columns = staticmethod(lambda rows: ())
 
     def __init__(self, known):
         self.known = set(map(tuple, known.to_numpy().tolist()))
@@ -109,6 +115,154 @@ def test_without_planting_the_p_value_is_uniform(table):
         for _ in range(200)
     ]
     assert kstest(found, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("how", ["no column", "no cell"])
+def test_canaries_that_lack_cells_are_compared_without_them(plain, table, how):
+    """log p of fewer cells is greater, which is no memory. Both halves were never seen."""
+    X, y, *_ = table
+    made = strange_rows(X, None, 80, np.random.default_rng(5))[0]
+    told = made.assign(planted=["yes"] * 40 + ["no"] * 40)
+    if how == "no column":
+        told = told.head(40).drop(columns=["b", "planted"])
+    else:
+        told.loc[:39, "b"] = np.nan
+    found = audit(plain, X, y, canaries=told, shadows=0)
+    assert found.planted.unasked == ("b",)
+    assert found.planted.p_value > 0.01
+    assert found.planted.bits == pytest.approx(1.44, abs=0.7)
+    assert "(asked without the column b, which some canaries lack)" in found.words()[0]
+    assert found.to_json()["planted"]["unasked"] == ("b",)
+
+
+def test_canaries_of_which_nothing_is_known_are_refused(plain, table):
+    X, y, *_ = table
+    with pytest.raises(ValueError, match="each of a, b, town is missing in some"):
+        audit(plain, X, y, canaries=pd.DataFrame({"other": ["x"] * 9}), shadows=0)
+
+
+def test_canaries_without_a_string_are_refused():
+    texts = ["".join(word) for word in itertools.product("ab", repeat=5)] * 4
+    model = JointDensity(family="ngram", types={"text": "text"}).fit(texts)
+    said = pd.DataFrame({"id": [1, 2], "text": ["abba", None], "planted": ["yes", "no"]})
+    with pytest.raises(ValueError, match=r"1 of 2 canaries have no 'text', .* number 2"):
+        audit(model, texts, canaries=said, shadows=0)
+    with pytest.raises(ValueError, match="have no column 'text', which the model reads"):
+        audit(model, texts, canaries=said.rename(columns={"text": "words"}), shadows=0)
+
+
+# ---------------------------------------------------------------------------- the tables given
+
+
+def test_the_table_of_the_fit_is_no_holdout(plain, table):
+    X, y, X_held, y_held = table
+    with pytest.raises(ValueError, match=r"^500 of the 500 held-out rows stand in the training"):
+        audit(plain, X, y, X_held=X, y_held=y)
+    most = pd.concat([X.head(120), X_held.head(100)], ignore_index=True)
+    with pytest.raises(ValueError, match="120 of the 220 held-out rows stand in the training"):
+        audit(plain, X, y, X_held=most)
+    mixed = pd.concat([X_held.iloc[::-1], X.tail(60)], ignore_index=True)
+    labels = pd.concat([y_held.iloc[::-1], y.tail(60)], ignore_index=True)
+    found = audit(plain, X, y, X_held=mixed, y_held=labels, by=("town",), shadows=0)
+    assert found.tables.overlap.equal == 60
+    assert found.to_json()["overlap"]["known"] is True
+    assert found.tables.unknown.tolist() == [True] * 400 + [False] * 60
+    told = found.words()[0]
+    assert told.startswith("Held-out rows: 60 of 460 equal a training row, where chance would")
+    alone = audit(plain, X, y, X_held=X_held, y_held=y_held, by=("town",), shadows=0)
+    assert alone.words()[0].startswith("Copies")
+    rows = {group.name: group.rows for group in alone.groups[0].groups}
+    assert {group.name: group.rows for group in found.groups[0].groups} == rows
+
+
+def levels(count, seed):
+    """Rows of which most are equal by chance."""
+    rng = np.random.default_rng(seed)
+    names = [*"abcdef"]
+    return pd.DataFrame({name: rng.choice(["u", "v"], count, p=[0.8, 0.2]) for name in names})
+
+
+def test_rows_that_are_equal_by_chance_are_no_rows_of_the_fit():
+    X, held = levels(300, 0), levels(200, 1)
+    model = JointDensity(family="naive_bayes").fit(X)
+    found = audit(model, X, X_held=held)
+    overlap = found.tables.overlap
+    assert overlap.equal > 150
+    assert overlap.by_chance == pytest.approx(overlap.equal, abs=15)
+    assert not overlap.known
+    assert found.words()[0].startswith("Training rows: ")
+    assert "of 300 equal another one: membership is not asked of them." in found.words()[0]
+    assert "as chance would make about" in found.words()[1]
+    assert "needs 100 held-out rows that equal no training row" in found.missing["membership"]
+    assert found.copies is not None
+    assert found.tables.unknown.all()
+
+
+def test_members_and_strangers_that_equal_no_other_row_are_alike():
+    """Of a content that stands c times, the same share of members and of strangers is left."""
+    inside = 0.7  # the chance of a row to be in the fit
+    for times in (1, 2, 3, 4):
+        members = strangers = 0.0
+        for each in itertools.product([True, False], repeat=times):
+            chance = np.prod([inside if member else 1 - inside for member in each])
+            members += chance * (sum(each) == 1)
+            strangers += chance * times * (sum(each) == 0)
+        assert members / (times * inside) == pytest.approx(strangers / (times * (1 - inside)))
+
+
+def test_another_table_than_that_of_the_fit_is_told(plain, table, tmp_path):
+    X, y, X_held, _ = table
+    shuffled = X.sample(frac=1, random_state=0)[["town", "b", "a"]].assign(other=1)
+    for rows, of_fit in ((X, True), (shuffled, True), (X.head(499), False), (X_held, False)):
+        found = audit(plain, rows, y.head(len(rows)), shadows=0)
+        assert found.tables.of_fit is of_fit
+        assert found.to_json()["rows_of_fit"] is of_fit
+        told = found.words()[0].startswith("Training rows: the table given is not that of the fit")
+        assert told is not of_fit
+    plain.save(tmp_path / "m")
+    assert audit(conjoin.load(tmp_path / "m"), X, y, shadows=0).tables.of_fit is True
+    older = conjoin.load(tmp_path / "m")
+    for name in ("read", "data_sha256"):
+        del older.model_.card[name]
+    words = audit(older, X, y, shadows=0).words()
+    assert "whether the table given is that of the fit is not recorded" in words[0]
+
+
+def test_contents_are_those_of_what_is_read(plain, table):
+    X = table[0].head(3).assign(other=range(3))
+    found = contents(plain.model_.codec, plain.model_.rows(X))
+    assert len(set(found)) == 3
+    for name, cell in (("a", np.nan), ("a", 9.5), ("town", "south-west"), ("town", None)):
+        odd = X.copy()
+        odd.loc[1, name] = cell
+        odd.loc[2, "other"] = 7  # which is not read
+        rows = plain.model_.rows(odd.astype({"town": object}))
+        assert (contents(plain.model_.codec, rows) == found).tolist() == [True, False, True]
+    middle = float(plain.model_.codec.decode(torch.zeros(1, 3, dtype=torch.float64))["a"].iloc[0])
+    pair = X.iloc[[0, 0]].assign(a=[middle, np.nan])
+    zero, missing = contents(plain.model_.codec, plain.model_.rows(pair))
+    assert zero != missing
+
+
+def test_a_digest_does_not_depend_on_who_read_the_table(tmp_path, monkeypatch, capsys):
+    """Codes, dates and gaps are read in other ways by pandas than by the command line."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "number": rng.integers(0, 9, 120),
+            "gaps": np.where(rng.random(120) < 0.2, np.nan, rng.integers(0, 9, 120)),
+            "day": pd.date_range("2020-01-01", periods=120).astype(str),
+            "flag": rng.random(120) < 0.5,
+        }
+    )
+    frame.to_csv("rows.csv", index=False)
+    assert run(["fit", "rows.csv", "--family", "nb", "-q", "-o", "m"]) == 0
+    model = conjoin.load("m")
+    assert audit(model, pd.read_csv("rows.csv"), shadows=0).tables.of_fit is True
+    assert audit(model, frame.assign(number=frame["number"] + 1), shadows=0).tables.of_fit is False
+    assert run(["audit", "m", "rows.csv", "--holdout", "rows.csv", "--no-card"]) == 2
+    assert "Give such rows as --holdout, or none." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("said", [["yes", "yes"], ["no", "no"]])
@@ -302,6 +456,17 @@ def test_groups_that_are_served_alike_are_not_called_worse():
         said.append(_judged("c", groups, 0.05, 0.05, "").worse)
     assert np.mean(said) <= 0.05
     assert _judged("c", [group("a", 300, 1_000), group("b", 200, 1_000)], 0.05, 0.05, "").worse
+
+
+def test_the_worst_of_many_groups_that_are_served_alike_is_not_called_worse():
+    """Tested as one group, it would be in a third of the tables."""
+    rng = np.random.default_rng(1)
+    said = []
+    for _ in range(100):
+        wrong = rng.binomial(200, 0.1, 12)
+        groups = [group(str(place), int(count), 200) for place, count in enumerate(wrong)]
+        said.append(_judged("c", groups, 0.05, 0.05, "").worse)
+    assert np.mean(said) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,40 @@ def test_fit_speaks_before_the_libraries_are_there(home, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("note: Fitting a model of ")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "impute @m @t.csv --alternatives 3",
+            "This model was asked for alternatives of a string, but declares no string. Use a "
+            "model without --target, fitted to a table with a column of strings.",
+        ),
+        ("impute @m @t.csv --y maybe", "maybe"),
+        ("sample @m --y maybe", "maybe"),
+        ("sample @m --given nothing=1", "nothing"),
+        ("sample @m --strip way.png", "--strip is for models of pictures without a target"),
+        ("counterfactual @m @t.csv --to maybe", "maybe"),
+        ("evaluate @m @t.csv --max-error none=0.1", "none"),
+    ],
+)
+def test_what_is_refused_anyway_is_refused_before_any_note(say, monkeypatch, line, told):
+    monkeypatch.setattr("conjoin.model.words.out_of_time", lambda facts: ["a very long note"])
+    err = say(line, code=2).err
+    assert told in err
+    assert "a very long note" not in err
+    assert "Density" not in err
+    assert err.count("\n") == 1
+
+
+def test_classes_of_python_are_no_words_of_a_shell():
+    assert in_shell("Use JointDensity.") == "Use a model without --target."
+    assert in_shell("among the columns of a JointDensity, whose") == (
+        "among the columns of a model without --target, whose"
+    )
+    assert in_shell("no number: it; for classes use JointClassifier.") == (
+        "no number: it; for classes say --task classes."
+    )
+    code = "JointRegressor().fit(molecules, y), conjoin.JointDensity.load"
+    assert in_shell(code) == code

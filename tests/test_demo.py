@@ -114,3 +114,38 @@ def test_main_writes_its_report(scene, cases, found, monkeypatch, capsys, tmp_pa
     assert "report.html" in capsys.readouterr().out
     assert demo.main(["--no-report", "--out", str(tmp_path / "none")]) == 0
     assert not (tmp_path / "none").exists()
+
+
+def test_the_fit_of_a_demo_goes_on_where_it_was_broken_off(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from conjoin.demos.resumed import resumed
+    from conjoin.training.checkpoint import Stop
+
+    calls = []
+
+    class Model:
+        def fit(self, *data, checkpoint, resume):
+            calls.append((data, checkpoint.name, resume))
+            checkpoint.mkdir(exist_ok=True)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+            stopped = Stop.INTERRUPTED if len(calls) == 2 else "as planned"
+            self.model_ = SimpleNamespace(card={"trained": {"stopped": stopped}})
+            return self
+
+        def save(self, place):
+            place.mkdir()
+
+    def begin():
+        return Model(), ("rows", "labels")
+
+    assert resumed(tmp_path, 7, begin) is None  # before the first step
+    assert resumed(tmp_path, 7, begin) is None  # with a model of too few steps
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-7"]
+    assert isinstance(resumed(tmp_path, 7, begin), Model)
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+    assert calls == [(("rows", "labels"), "checkpoint-7", True)] * 3
+    monkeypatch.setattr("conjoin.load", lambda place: place.name)
+    assert resumed(tmp_path, 9, begin) == "model"
+    assert len(calls) == 3

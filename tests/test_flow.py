@@ -301,9 +301,22 @@ def test_the_solvers_error_is_stated(matched):
         off = (
             matched._solve(z, z[:, :0], matched.config.solver, torch.eye(2).double()) - fine
         ).abs()
+    assert matched.capabilities.likelihood is Likelihood.APPROXIMATE
+    assert float(off.max()) > 1e-6  # so log p is not exact, to either side
     assert float(halving.median()) < 0.05
     assert float(off.mean()) < 2 * float(halving.mean()) + 1e-3
     assert torch.equal(spread, torch.zeros(50).double())
+
+
+def test_where_nothing_is_solved_log_p_is_exact():
+    space = Space((2,), tuple(Variable(name, "category", cardinality=2) for name in "ab"))
+    rows = torch.randint(2, (40, 2), generator=stream(0)).double()
+    density = MatchedDensity.build(space, FlowMatching(width=8), Event(rows), stream(0))
+    assert density.capabilities.likelihood is Likelihood.EXACT
+    every = torch.cartesian_prod(torch.arange(2.0), torch.arange(2.0)).double()
+    with torch.no_grad():
+        total = float(density.log_prob(Event(every)).exp().sum())
+    assert total == pytest.approx(1, abs=1e-9)
 
 
 def test_many_numbers_have_an_estimated_trace():

@@ -13,7 +13,8 @@ from conjoin.marking.marks import Marks, mark_file
 from conjoin.marking.origin import GENERATED, PARTLY, Origin
 from conjoin.marking.picture import _facts, embed
 from conjoin.marking.sidecar import sidecar_of, write_sidecar
-from conjoin.marking.verify import CHANGED, UNMARKED, VALID, verify
+from conjoin.marking.signer import certificate_in
+from conjoin.marking.verify import CHANGED, UNKNOWN, UNMARKED, VALID, verify, verify_folder
 from conjoin.util.files import new_file, new_folder, write_bytes, write_text
 from conjoin.util.settings import config_folder
 
@@ -431,6 +432,178 @@ def test_facts_of_others_under_our_label_are_not_taken_for_ours(tmp_path, facts)
     assert "written by camera 2" in told.words
 
 
+def by_a_camera(file, source="http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture", **at):
+    """A picture with the manifest of another program, or with its address alone."""
+    import io
+
+    import c2pa
+
+    from conjoin.marking.picture import _context, _signer
+
+    action = {"action": "c2pa.created", "digitalSourceType": source}
+    builder = c2pa.Builder(
+        {
+            "claim_generator_info": [{"name": "camera", "version": "2"}],
+            "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}],
+        },
+        context=_context(),
+    )
+    if at:
+        builder.set_no_embed()
+        builder.set_remote_url(at["address"])
+    out = io.BytesIO()
+    form = "image/png" if file.suffix == ".png" else "image/jpeg"
+    builder.sign(_signer(key_of_user()), form, io.BytesIO(file.read_bytes()), out)
+    file.write_bytes(out.getvalue())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_mark_of_another_program_is_told_as_such(tmp_path, name):
+    signs()
+    from PIL import Image
+
+    file = tmp_path / name
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file)
+    whole = file.read_bytes()
+    by_a_camera(file)
+    found = verify(file)
+    assert (found.state, found.signed) == (VALID, True)
+    assert "by a mark that conjoin did not make: written by camera 2" in found.words
+    assert "which says nothing of a model" in found.words
+    assert "no authority vouches" not in found.words  # one may: nobody asked
+    assert found.facts["source"].endswith("digitalCapture")
+    file.write_bytes(whole)
+    by_a_camera(file, GENERATED)
+    assert "which says that a model generated it" in verify(file).words
+
+
+def test_a_manifest_at_an_address_is_no_broken_one(tmp_path):
+    signs()
+    from PIL import Image
+
+    file = tmp_path / "a.jpg"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file)
+    by_a_camera(file, address="http://127.0.0.1:9/manifest")
+    found = verify(file)
+    assert found.state == UNMARKED
+    assert "it names http://127.0.0.1:9/manifest for a manifest, which is not called" in found.words
+    write_sidecar(sidecar_of(file), ORIGIN.facts(), {file.name: file}, None)
+    assert verify(file).state == VALID
+
+
+def test_a_picture_and_a_table_name_their_key_alike(tmp_path):
+    signs()
+    key = key_of_user().fingerprint
+    picture(tmp_path / "sheet.png")
+    (tmp_path / "rows.csv").write_text("a")
+    said = []
+    for name in ("sheet.png", "rows.csv"):
+        mark_file(tmp_path / name, ORIGIN)
+        said.append(verify(tmp_path / name).words.rpartition("; ")[2])
+    assert said[0] == said[1]
+    assert said[0] == f"no authority vouches for the key {key} (the key of this user)."
+
+
+def test_a_certificate_with_the_number_of_this_users_is_not_this_users(tmp_path, monkeypatch):
+    """Whoever makes a certificate chooses its name and number."""
+    signs()
+    from cryptography import x509
+
+    own = key_of_user()
+    number = x509.load_pem_x509_certificate(own.certificate).serial_number
+    monkeypatch.setenv("CONJOIN_CONFIG", str(tmp_path / "another"))
+    monkeypatch.setattr(x509, "random_serial_number", lambda: number)
+    file = tmp_path / "sheet.png"
+    picture(file)
+    mark_file(file, ORIGIN)
+    monkeypatch.setenv("CONJOIN_CONFIG", str(tmp_path / "settings"))
+    found = verify(file)
+    assert found.state == VALID
+    assert own.fingerprint not in found.words
+    assert "the key of this user" not in found.words
+
+
+def test_certificates_are_read_out_of_a_manifest_store():
+    def box(kind, body):
+        return (len(body) + 8).to_bytes(4, "big") + kind + body
+
+    def named(label, body):
+        return box(b"jumb", box(b"jumd", bytes(16) + b"\3" + label.encode() + b"\0") + body)
+
+    chain = b"\xa1\x18\x21\x82\x43abc\x43def"  # {33: [b"abc", b"def"]}
+    signed = b"\xd2\x84" + bytes([0x40 + len(chain)]) + chain + b"\xa1\x18\x21\x43xyz\xf6\x41s"
+    old = named("m1", named("c2pa.signature", box(b"cbor", signed.replace(b"abc", b"old"))))
+    new = named("m2", named("c2pa.claim", b"") + named("c2pa.signature", box(b"cbor", signed)))
+    store = named("c2pa", old + new)
+    assert certificate_in(store, "m2") == b"abc"  # what is not signed, "xyz", does not count
+    assert certificate_in(store, "m1") == b"old"
+    assert certificate_in(store, "m3") is None
+    for end in range(len(store)):
+        assert certificate_in(store[:end], "m2") is None
+    deep = named("c2pa", named("m", named("c2pa.signature", box(b"cbor", b"\x81" * 5_000))))
+    assert certificate_in(deep, "m") is None
+
+
+def test_a_mark_of_a_later_version_is_not_called_changed(tmp_path, unsigned):
+    file = tmp_path / "rows.csv"
+    file.write_text("a")
+    mark_file(file, ORIGIN)
+    mark = sidecar_of(file)
+    body = json.loads(mark.read_text())
+    mark.write_text(json.dumps({**body, "conjoin_mark": 2}, indent=1, ensure_ascii=False) + "\n")
+    found = verify(file)  # nothing but its version was changed
+    assert (found.state, "was changed" in found.words) == (CHANGED, True)
+    mark.write_text(json.dumps({"conjoin_mark": 2, "files": {"rows.csv": "ab"}, "new": True}))
+    with pytest.raises(NotImplementedError, match=r"version 2 of the format, .* reads version 1"):
+        verify(file)
+    for odd in (0, 1.5, True, "2", None):
+        mark.write_text(json.dumps({**body, "conjoin_mark": odd}))
+        assert verify(file).state == CHANGED
+
+
+def test_each_file_of_a_folder_is_told(tmp_path, unsigned, say):
+    folder = drawn(tmp_path, {"cat/0.txt": "miaow", "dog/0.txt": "woof", "gone.txt": ""})
+    with pytest.raises(ValueError, match="is a folder: ask about one of its files"):
+        verify(folder)
+    assert say(f"verify {folder}", code=4).out.count("unchanged, not signed") == 3
+    (folder / "gone.txt").unlink()
+    (folder / "mine.txt").write_text("of mine")
+    (folder / "other.txt").write_text("x")
+    sidecar_of(folder / "other.txt").write_text(json.dumps({"conjoin_mark": 9}))
+    found = verify_folder(folder)
+    assert {name: each.state for name, each in found.items()} == {
+        "cat/0.txt": VALID,
+        "dog/0.txt": VALID,
+        "mine.txt": UNMARKED,
+        "other.txt": UNKNOWN,
+        "gone.txt": CHANGED,
+    }
+    assert found["cat/0.txt"].words.startswith("cat/0.txt: unchanged, not signed")
+    assert "version 9 of the format" in found["other.txt"].words
+    told = say(f"verify {folder}", code=1)
+    assert "gone.txt: missing: out.mark.json speaks of it." in told.out
+    assert "5 files: 2 valid, not signed, 1 not marked, 1 can't be told, 1 changed." in told.err
+    (tmp_path / "empty").mkdir()
+    assert "folder without files" in say(f"verify {tmp_path / 'empty'}", code=2).err
+
+
+def test_exit_codes_tell_each_answer_apart(tmp_path, say, monkeypatch):
+    signs()
+    file = tmp_path / "rows.csv"
+    file.write_text("a")
+    say("verify rows.csv", code=3)
+    mark_file(file, ORIGIN)
+    say("verify rows.csv")
+    file.write_text("b")
+    say("verify rows.csv", code=1)
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    file.write_text("a")
+    mark_file(file, ORIGIN)
+    say("verify rows.csv", code=4)
+    sidecar_of(file).write_text(json.dumps({"conjoin_mark": 2}))
+    say("verify rows.csv", code=2)
+
+
 # ------------------------------------------------------------------------- every verb that makes
 
 
@@ -494,7 +667,7 @@ def test_each_file_of_each_verb_is_marked_and_a_changed_byte_fails(home, say, tm
     left = say(f"{line} --force --no-mark")
     assert "is not marked as generated (--no-mark); this is noted down in" in left.err
     for file in files:
-        out = say(f"verify {file}", code=1).out
+        out = say(f"verify {file}", code=3).out
         assert "with marking turned off, by the record of this user" in out
 
 
@@ -511,7 +684,7 @@ def test_what_is_told_to_programs(home, say, tmp_path):
     found = json.loads(say("verify one.csv --json").out)
     assert (found["state"], found["facts"]["verb"]) == ("valid", "sample")
     (tmp_path / "mine.csv").write_text("a\n")
-    assert json.loads(say("verify mine.csv --json", code=1).out)["state"] == "not marked"
+    assert json.loads(say("verify mine.csv --json", code=3).out)["state"] == "not marked"
 
 
 def test_standard_output_carries_no_mark_and_says_so(home, say):

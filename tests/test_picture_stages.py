@@ -111,6 +111,25 @@ def test_the_bound_is_that_of_both_parts():
     assert core.least == pytest.approx(0.1 / float(core.scale))
 
 
+def test_the_autoencoder_is_taught_by_its_pixels_and_by_the_width_of_its_latents():
+    space = of_pixels(8)
+    data = Event(torch.randint(256, (6, 64), generator=stream(0)).double())
+    config = LatentDiffusion(size=0.25, points=3, precision="float32")
+    density = LatentDensity.build(space, config, data, stream(0))
+    known = data.mask.unflatten(1, (1, 8, 8))
+    core = density.core
+    with torch.no_grad():
+        found = density._taught(data.value, known, stream(1))
+        pictures = data.value.unflatten(1, (1, 8, 8))
+        m = core.autoencoder.encode(pictures)
+        z = m + 0.1 * torch.randn(m.shape, generator=stream(1))
+        q = torch.distributions.Normal(m, 0.1)
+        p = torch.distributions.Normal(torch.zeros_like(m), 1.0)
+        kl = torch.distributions.kl_divergence(q, p).flatten(1).sum(1) / 64
+        error = core.autoencoder.error(pictures, known, z)
+    assert torch.allclose(found, (error + kl).double(), rtol=1e-5)
+
+
 def test_the_small_picture_is_a_function_of_the_large_one():
     space = of_pixels(4)
     data = Event(torch.randint(256, (20, 16), generator=stream(0)).double())
@@ -124,6 +143,22 @@ def test_the_small_picture_is_a_function_of_the_large_one():
         CascadeDensity(of_pixels(5), Cascade(), {}, None)
     with pytest.raises(ValueError, match="upper has no setting 'rate' of its own"):
         Cascade(upper={"rate": 0.1})
+
+
+def test_the_mode_of_a_cascade_is_of_each_row_by_itself_and_of_no_row_no_row():
+    space = of_pixels(4)
+    data = Event(torch.randint(256, (20, 16), generator=stream(0)).double())
+    config = Cascade(size=0.25, points=3, axes=0, sampling_steps=2)
+    density = CascadeDensity.build(space, config, data, stream(0))
+    known = data.take(slice(0, 2)).hide(torch.arange(16) > 11)
+    both = density.mode(known)
+    assert torch.equal(both.value[:, :12], known.value[:, :12])
+    assert bool(both.mask.all())
+    each = [density.mode(known.take(slice(row, row + 1))).value for row in range(2)]
+    assert torch.equal(both.value, torch.cat(each))
+    none = density.mode(known.take(slice(0, 0)))
+    assert none.value.shape == (0, 16)
+    assert none.mask.shape == (0, 16)
 
 
 @pytest.mark.parametrize("check", ["normalisation", "samples", "hooks", "saving", "typical"])

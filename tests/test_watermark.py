@@ -16,8 +16,8 @@ from conjoin.marking.watermark import (
     LOG_CERTAIN,
     SUB_KEYS,
     WINDOW_TOKENS,
+    KeyedNoise,
     Watermark,
-    Writing,
     key_from,
     uniform,
 )
@@ -102,7 +102,7 @@ def test_a_watermark_is_found_by_its_key_and_by_no_other():
     noise = np.random.default_rng(0)
     logits = noise.normal(size=(50, 50))
     mark = Watermark(KEY)
-    texts = [chain(60, Writing(mark, part), noise, logits) for part in range(20)]
+    texts = [chain(60, KeyedNoise(mark, part), noise, logits) for part in range(20)]
     own = [mark.found(text).p_value for text in texts]
     other = [Watermark(KEY + b"!").found(text).p_value for text in texts]
     edited = [mark.found([*text[:20], 7, *text[25:]]).p_value for text in texts]
@@ -116,7 +116,7 @@ def test_each_token_is_drawn_by_its_own_q():
     q = np.array([0.5, 0.25, 0.15, 0.1])
     counts = np.zeros(4)
     for seed in range(4_000):
-        writing = Writing(Watermark(b"key number %08d" % seed), seed)
+        writing = KeyedNoise(Watermark(b"key number %08d" % seed), seed)
         for code in (0, 1, 2, 3):
             writing.add(code)
         counts[writing.choose(np.log(q))] += 1
@@ -124,7 +124,7 @@ def test_each_token_is_drawn_by_its_own_q():
 
 
 def test_what_is_left_to_chance():
-    writing = Writing(Watermark(KEY), 0)
+    writing = KeyedNoise(Watermark(KEY), 0)
     even = np.log(np.full(5, 0.2))
     assert writing.choose(even) is None  # no window yet
     for code in (0, 1, 2, 3):
@@ -158,12 +158,12 @@ def test_log_p_is_the_models_own_with_the_watermark_too(model):
 def test_where_nothing_is_drawn_there_is_none_and_it_is_said(model):
     text = TextModel(model, watermark=Watermark(KEY))
     greedy = Wish(temperature=0.0)
-    assert text.marked("the cat", greedy)["on"] is False
-    assert "none is drawn" in text.marked("the cat", greedy)["reason"]
-    short = text.marked("the cat", Wish())
+    assert text.watermarked("the cat", greedy)["on"] is False
+    assert "none is drawn" in text.watermarked("the cat", greedy)["reason"]
+    short = text.watermarked("the cat", Wish())
     assert short["on"] is True
     assert "too short" in short["reason"]
-    assert TextModel(model).marked("the cat", Wish())["on"] is False
+    assert TextModel(model).watermarked("the cat", Wish())["on"] is False
     plain, _ = written(model, None, 0, temperature=0.0)
     assert written(model, Watermark(KEY), 0, temperature=0.0)[0] == plain
 
@@ -205,7 +205,7 @@ def test_verify_finds_it_in_a_file(model, tmp_path, capsys, monkeypatch):
     assert run(line) == 0
     assert "carries the watermark of this key: p = " in capsys.readouterr().out
     (tmp_path / "mine.txt").write_text("the dog sees a door and no one paints the old moon")
-    assert run(["verify", "mine.txt", *line[2:]]) == 1
+    assert run(["verify", "mine.txt", *line[2:]]) == 3
     assert "no watermark of this key is found: p = " in capsys.readouterr().out
     assert run(["verify", "made.txt", "--key", "key"]) == 2
     assert "--key and --model go together" in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_verify_finds_it_in_a_file(model, tmp_path, capsys, monkeypatch):
     assert run(["verify", "bytes.txt", *line[2:]]) == 2
     assert "no text in UTF-8" in capsys.readouterr().err
     (tmp_path / "other.txt").write_text("Ä€Ö" * 30)  # characters that the model does not know
-    assert run(["verify", "other.txt", *line[2:]]) == 1
+    assert run(["verify", "other.txt", *line[2:]]) == 3
 
 
 def test_a_server_tells_of_it(model):

@@ -41,9 +41,9 @@ QUANTILES = at(
     ("between whole numbers", "model.number.drawn(found", "model.number.decode(found"),
     ("below 0", "np.maximum(each, 0.0)", "each"),
 )
-MARKED = at(
-    "components/marked_trees.py",
-    ("tests/test_marked_trees.py",),
+BITVECTORS = at(
+    "components/bitvector_trees.py",
+    ("tests/test_bitvector_trees.py",),
     ("missing cells go right", "torch.where(stays[own], -1, kept[own])", "kept[own]"),
     (
         "leaves of the right are struck out",
@@ -68,4 +68,4 @@ SCENES = at(
     ("relations the other way", "along = (first.x - second.x)", "along = (second.x - first.x)"),
     ("size is not looked at", '== (wanted.how == "large")', "in (True, False)"),
 )
-MUTATIONS = [*LEAVES, *BLENDED, *MIXING, *QUANTILES, *MARKED, *SCENES]
+MUTATIONS = [*LEAVES, *BLENDED, *MIXING, *QUANTILES, *BITVECTORS, *SCENES]

@@ -103,9 +103,9 @@ def answer(
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     estimator = load_model(model, device)
-    say_unfinished(estimator.model_, voice)
     if not continues_texts(estimator.model_):
         raise ValueError(f"{model} is no model of texts, so there is nothing to ask.")
+    say_unfinished(estimator.model_, voice)
     table = estimator.answer(_asked(questions), max_risk=max_risk, false_alarm=false_alarm)
     needed = table.attrs["confidence_needed"]
     table["alternatives"] = [

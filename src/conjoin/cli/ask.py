@@ -251,10 +251,10 @@ def decide(
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     estimator = load_model(model, device)
-    say_unfinished(estimator.model_, voice)
     target = estimator.model_.target
     errors = max_error_of(max_error, target)
     _refuse_unused(target, max_error, max_width)
+    say_unfinished(estimator.model_, voice)
     asked = (
         {"false_alarm": false_alarm, "max_error": errors}
         if target is not None
@@ -424,8 +424,8 @@ def evaluate(
     """How good the answers are on rows that the model has not seen."""
     voice = Voice(quiet, as_json)
     estimator = load_model(model, device)
-    say_unfinished(estimator.model_, voice)
     errors = max_error_of(max_error, estimator.model_.target)
+    say_unfinished(estimator.model_, voice)
     limits = limits_of(max_bytes, max_ratio, max_columns)
     X, y = _labelled(estimator, data, limits, target, part, voice, skip_broken)
     rates = (

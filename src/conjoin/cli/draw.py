@@ -82,10 +82,14 @@ def sample(
     voice = Voice(quiet, as_json, out == "-")
     estimator = load_model(model, device)
     writer = _claim(estimator.model_.codec, out, force, where)
-    say_unfinished(estimator.model_, voice)
     target = estimator.model_.target
-    asked: dict[str, Any] = {
-        "given": given_of(given, estimator.model_.codec.schema),
+    wanted = {} if y is None else {"y": _wanted_or_range(target, y)}
+    conditions = given_of(given, estimator.model_.codec.schema)
+    if strip is not None:
+        _claim_strip(target, strip, force, {"y": y, "where": where, "even": even})
+    say_unfinished(estimator.model_, voice)
+    asked: dict[str, Any] = wanted | {
+        "given": conditions,
         "random_state": _told_seed(out, voice) if seed is None else seed,
         "where": where or (),
         "tails": tails,
@@ -100,13 +104,11 @@ def sample(
         voice.aside(f"What is given is exaggerated by {guidance:g}: no draws of the joint model.")
     if (temperature, top_k, top_p) != (1.0, None, 1.0):
         voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
-    if y is not None:
-        asked["y"] = _wanted_or_range(target, y)
     seed = asked["random_state"]
     of_draws = (voice, "sample", model, estimator.model_)
     if strip is not None:
         with marked(*of_draws, strip, mark, seed):
-            _write_strip(estimator, n, asked, strip, force, voice)
+            _write_strip(estimator, n, asked, strip, voice)
     X, drawn = estimator.sample(n, **asked)
     with marked(*of_draws, out, mark, seed):
         _tell_draws(estimator.model_, X, drawn, asked, writer, out, voice)
@@ -140,22 +142,25 @@ def _tell_draws(
     answer(table, out, voice, **(X.attrs if asked["where"] or told else {}))
 
 
-def _write_strip(
-    estimator: Any, n: int, asked: dict[str, Any], out: str, force: bool, voice: Voice
-) -> None:
-    """Some of what the first pictures go through, one row each, from noise on."""
-    from conjoin.cli.pictures import states_of, write_sheet
-
+def _claim_strip(target: Any, out: str, force: bool, others: dict[str, Any]) -> None:
+    """ValueError or FileExistsError where the way from noise can't be shown, or not beside what
+    ``others`` asks for."""
     claim(out, force, (SHEET,))
-    named = {"y", "where", "even"} & {name for name, value in asked.items() if value}
+    named = [name for name, value in others.items() if value]
     if named:
         raise ValueError(
             f"--strip shows draws given columns, and --{min(named)} asks for others: leave out one "
             "of them."
         )
-    kept = {name: asked[name] for name in ("given", "random_state", "guidance", "steps")}
-    if estimator.model_.target is not None:
+    if target is not None:
         raise ValueError("--strip is for models of pictures without a target.")
+
+
+def _write_strip(estimator: Any, n: int, asked: dict[str, Any], out: str, voice: Voice) -> None:
+    """Some of what the first pictures go through, one row each, from noise on."""
+    from conjoin.cli.pictures import states_of, write_sheet
+
+    kept = {name: asked[name] for name in ("given", "random_state", "guidance", "steps")}
     states = estimator.unfold(n, **kept)
     last = len(states) - 1
     some = sorted({round(last * place / (STRIP_STATES - 1)) for place in range(STRIP_STATES)})
@@ -300,9 +305,9 @@ def impute(
     if alternatives is None and reader is not None:
         estimator = load_model(model, device)
         if writer_of(estimator.model_.codec) is not None:
-            say_unfinished(estimator.model_, voice)
             if out not in (None, "-"):
                 claim_pictures(out, force)
+            say_unfinished(estimator.model_, voice)
             pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
             with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
                 _complete(estimator, pictures, hide, mask, draws, seed, y, out, voice)
@@ -314,6 +319,9 @@ def impute(
         _refuse_beside_alternatives(asked)
         claim(out, force)
         estimator = load_model(model, device)
+        from conjoin.questions.alternatives import refuse_without_strings
+
+        refuse_without_strings(estimator.model_, alternatives)
         say_unfinished(estimator.model_, voice)
         frame = _strings_missing(estimator.model_, data, limits, voice)
         with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
@@ -325,15 +333,16 @@ def impute(
     )
     claim(out, force)
     estimator = load_model(model, device)
-    say_unfinished(estimator.model_, voice)
     _claim_table(estimator.model_.codec, out, force)
+    wanted = None if y is None else _wanted(estimator.model_.target, y)
+    say_unfinished(estimator.model_, voice)
     frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("draw",) if draws is not None else ())
     full = estimator.impute(
         frame,
         n_draws=draws,
         random_state=seed,
-        y=None if y is None else _wanted(estimator.model_.target, y),
+        y=wanted,
         tails=tails,
         strategy=strategy,
     )
@@ -539,8 +548,8 @@ def counterfactual(
         if out not in (None, "-"):
             claim_pictures(out, force)
         estimator = load_model(model, device)
-        say_unfinished(estimator.model_, voice)
         wanted = None if to is None else _goal(estimator.model_.target, to)
+        say_unfinished(estimator.model_, voice)
         pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
         with marked(voice, "counterfactual", model, estimator.model_, out, mark, seed, partly=True):
             alter_pictures(estimator, pictures, wanted, seed, out, voice)
@@ -548,9 +557,9 @@ def counterfactual(
     refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     claim(out, force)
     estimator = load_model(model, device)
-    say_unfinished(estimator.model_, voice)
     _claim_table(estimator.model_.codec, out, force)
     wanted = _wanted_answer(estimator.model_.target, to)
+    say_unfinished(estimator.model_, voice)
     frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity", "to"))
     table = estimator.counterfactual(

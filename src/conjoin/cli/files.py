@@ -5,7 +5,7 @@ half-written.
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.voice import Voice
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "FileOptions",
     "asked_models",
     "at_once",
     "beside",
@@ -33,6 +34,19 @@ __all__ = [
 asked_models: ContextVar[list[str]] = ContextVar("asked_models")
 _PICTURES_AT_ONCE = 4096  # pictures that are asked about at once
 _MAX_CELLS_AT_ONCE = 20_000_000  # of a table that is still read at once
+
+
+class FileOptions(NamedTuple):
+    """The options of a fit that are about files of pictures or molecules, as typed; all but
+    ``max_bytes`` and ``skip_broken`` are of pictures."""
+
+    size: str | None = None
+    part: str | None = None
+    max_bytes: int | None = None
+    range: str | None = None
+    resize: str | None = None
+    skip_broken: bool = False
+    groups: str | None = None
 
 
 def limits_of(max_bytes: int | None, max_ratio: float | None, max_columns: int | None) -> Any:

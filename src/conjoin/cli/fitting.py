@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.cli.files import beside, chunked, load_model, read
+from conjoin.cli.files import FileOptions, beside, chunked, load_model, read
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.output import stem
 from conjoin.cli.pictures import sized
@@ -41,7 +41,7 @@ from conjoin.training.ranks import rank, wait
 from conjoin.util.files import locked, resolved, write_text
 from conjoin.util.near import did_you_mean
 
-__all__ = ["Asked", "fit_table"]
+__all__ = ["FitCommand", "fit_table"]
 
 PREDICTORS = {str(name).lower(): name for name in choices()}  # as typed: none is None
 MAX_SHOWN_DOUBTS = 5  # doubts on the screen
@@ -49,7 +49,7 @@ MARK = "fit.json"  # in a folder of checkpoints: what the fit was begun with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked:
+class FitCommand:
     """The options of ``conjoin fit``, as typed."""
 
     data: str
@@ -102,7 +102,7 @@ class _Parts:
     content: bytes | None = None  # a digest of rows that are neither a table nor pictures
 
 
-def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
+def fit_table(asked: FitCommand, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
     _claim(asked)
     _check(asked)
@@ -139,7 +139,7 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
         _fit(asked, _take_apart(asked, stream.frame), stream, voice)
 
 
-def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> None:
+def _fit(asked: FitCommand, parts: _Parts, stream: Stream | None, voice: Voice) -> None:
     """``stream``: the whole table, of which the parts are a sample."""
     voice.note(parts.task.words)
     estimator = _estimator(asked, parts)
@@ -172,7 +172,7 @@ def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> No
     _tell(asked, parts, estimator.model_, voice)
 
 
-def _blanks(asked: Asked, frame: pd.DataFrame) -> tuple[Any, ...]:
+def _blanks(asked: FitCommand, frame: pd.DataFrame) -> tuple[Any, ...]:
     """Values of the target that mean missing."""
     return tuple(missing_of(asked.missing, list(frame.columns)).get(asked.target, ()))
 
@@ -186,7 +186,7 @@ def _leave(folder: Path, model: Any, voice: Voice) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # somebody else may have removed it
 
 
-def _claim(asked: Asked) -> None:
+def _claim(asked: FitCommand) -> None:
     """ValueError or FileExistsError where the model could not be written in the end."""
     refuse_overwrite(Path(asked.out), asked.force)
     place = resolved(asked.out).parent
@@ -197,7 +197,7 @@ def _claim(asked: Asked) -> None:
         raise ValueError(f"{asked.out} can't be written: {place} {what}.")
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: FitCommand) -> None:
     if asked.family not in (None, "auto"):
         resolve(asked.family)
     if asked.predictor not in PREDICTORS:
@@ -226,7 +226,9 @@ TABLES_ONLY = ("target", "schema", "missing", "time", "chunk_rows")
 PICTURES_ONLY = ("part", "range", "resize", "levels")
 
 
-def _refuse(asked: Asked, names: tuple[str, ...], about: str, holds: str = "is a table") -> None:
+def _refuse(
+    asked: FitCommand, names: tuple[str, ...], about: str, holds: str = "is a table"
+) -> None:
     given = [name for name in names if getattr(asked, name)]
     if given:
         raise ValueError(
@@ -234,15 +236,15 @@ def _refuse(asked: Asked, names: tuple[str, ...], about: str, holds: str = "is a
         )
 
 
-def _kept_of_start(asked: Asked) -> dict[str, Any]:
+def _kept_of_start(asked: FitCommand) -> dict[str, Any]:
     """How the model that the fit begins from reads its pictures."""
     return {} if asked.start_from is None else asked.start_from.model_.state.pictures or {}
 
 
-def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
+def _pictures(reader: Any, asked: FitCommand, limits: Any, voice: Voice) -> _Parts:
     """Pictures and their labels: the names of the sub-folders, or what lies beside them in an
     .npz."""
-    given = reader.Asked(
+    given = FileOptions(
         asked.size,
         asked.part,
         limits.bytes,
@@ -276,7 +278,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
 # ---------------------------------------------------------------------------------------- the table
 
 
-def _without_broken(asked: Asked, frame: pd.DataFrame, voice: Voice) -> pd.DataFrame:
+def _without_broken(asked: FitCommand, frame: pd.DataFrame, voice: Voice) -> pd.DataFrame:
     """The rows without those whose molecules can't be read, where that was asked for."""
     if not asked.skip_broken:
         return frame
@@ -291,7 +293,7 @@ def _without_broken(asked: Asked, frame: pd.DataFrame, voice: Voice) -> pd.DataF
     return frame[~gone].reset_index(drop=True)
 
 
-def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
+def _take_apart(asked: FitCommand, frame: pd.DataFrame) -> _Parts:
     missing = missing_of(asked.missing, list(frame.columns))
     schema = None if asked.schema is None else Schema.load(asked.schema)
     schema = reopened(schema, missing)
@@ -329,7 +331,7 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     )
 
 
-def _task(asked: Asked, y: pd.Series, schema: Schema | None, usual: str) -> Task:
+def _task(asked: FitCommand, y: pd.Series, schema: Schema | None, usual: str) -> Task:
     said = of_target(schema, asked.target)
     y = merged(y, tuple(said.get("merge", {}).items()))
     return task_of(_known(y, asked.unlabelled), asked.task, said, usual)
@@ -351,7 +353,7 @@ def _unlabelled(y: pd.Series, text: str) -> Any:
     return next((value for value in y.dropna().unique() if text_of(value) == text), None)
 
 
-def _column(frame: pd.DataFrame, option: str, name: str, asked: Asked) -> pd.Series:
+def _column(frame: pd.DataFrame, option: str, name: str, asked: FitCommand) -> pd.Series:
     if name not in frame.columns or name == asked.target:
         others = [str(column) for column in frame.columns if column != asked.target]
         raise ValueError(
@@ -394,7 +396,7 @@ def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame, target: Any) ->
     return dataclasses.replace(schema, columns=tuple(kept), target=target)
 
 
-def _said_types(asked: Asked, x: pd.DataFrame) -> dict[Any, dict[str, str]]:
+def _said_types(asked: FitCommand, x: pd.DataFrame) -> dict[Any, dict[str, str]]:
     """{column: fields} of what ``--types`` says of columns of x; ValueError for other columns."""
     if asked.schema is not None or asked.size is not None:
         other = "--schema" if asked.schema is not None else "--size"
@@ -413,7 +415,7 @@ def _said_types(asked: Asked, x: pd.DataFrame) -> dict[Any, dict[str, str]]:
     return said
 
 
-def _categories(asked: Asked) -> tuple[Any, ...]:
+def _categories(asked: FitCommand) -> tuple[Any, ...]:
     """The columns that are said to be categories, with --schema or --types."""
     schema = () if asked.schema is None else named_categories(asked.schema)
     said = [text.rpartition("=") for text in asked.types or ()]
@@ -429,7 +431,7 @@ def _emphasis(text: str) -> Any:
         ) from None
 
 
-def _estimator(asked: Asked, parts: _Parts) -> Any:
+def _estimator(asked: FitCommand, parts: _Parts) -> Any:
     unlabelled = (
         None
         if asked.unlabelled is None or parts.y is None
@@ -454,7 +456,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
     )
 
 
-def _family(asked: Asked) -> str:
+def _family(asked: FitCommand) -> str:
     """The family that was asked for; else that of the model to start from, else the default."""
     if asked.family is not None or asked.start_from is None:
         return asked.family or "circuit"
@@ -465,7 +467,7 @@ def _family(asked: Asked) -> str:
 
 
 @contextlib.contextmanager
-def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
+def _checkpoints(asked: FitCommand, parts: _Parts, voice: Voice) -> Iterator[Path]:
     """The folder ``<out>.partial``, held against other fits; a fit on bad input, or one that is
     broken off before its first checkpoint, leaves none."""
     folder = Path(f"{asked.out.rstrip('/')}.partial")
@@ -534,7 +536,7 @@ def _mark_of(file: Path) -> Any:
         raise ValueError(f"{file} is damaged ({error}): fit without --resume.") from None
 
 
-def _fingerprint(asked: Asked, parts: _Parts) -> str:
+def _fingerprint(asked: FitCommand, parts: _Parts) -> str:
     """Of the table and of every option that the training depends on."""
     options = [
         asked.chunk_rows,
@@ -580,7 +582,7 @@ def _content(parts: _Parts) -> bytes:
 # ---------------------------------------------------------------------------------- the last screen
 
 
-def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
+def _tell(asked: FitCommand, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.aside(plain_table(["", ""], describe(model), fold=("",)))
     doubts = grouped(model.notices)
     if doubts:

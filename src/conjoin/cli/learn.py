@@ -186,12 +186,12 @@ def fit(
     """Fit a joint model of a table or of pictures; without labels it models p(x) alone."""
     if Path(data).exists() and not (quiet or as_json):  # before the libraries, which take seconds
         Voice().note(f"Fitting a model of {data}.")
-    from conjoin.cli.fitting import Asked, fit_table
+    from conjoin.cli.fitting import FitCommand, fit_table
     from conjoin.training.ranks import rank, together
 
     with together():
         voice = Voice(quiet or rank() > 0, as_json and not rank())  # of several one speaks
-        asked = Asked(
+        asked = FitCommand(
             data=data,
             target=target,
             out=out or f"{stem(data)}-model",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from conjoin.cli.files import FileOptions
 from conjoin.cli.kinds import writer_of
 from conjoin.cli.output import claim_pictures, stem
 from conjoin.cli.voice import Voice
@@ -30,7 +31,6 @@ __all__ = [
     "HOW_TO_LABEL",
     "LABEL",
     "PLURAL",
-    "Asked",
     "as_table",
     "asked_rows",
     "claim_beside",
@@ -64,18 +64,6 @@ TILE_PIXELS = 64
 GAP_PIXELS = 2
 
 
-class Asked(NamedTuple):
-    """The options of a fit that are about pictures, as typed."""
-
-    size: str | None = None
-    part: str | None = None
-    max_bytes: int | None = None
-    range: str | None = None
-    resize: str | None = None
-    skip_broken: bool = False
-    groups: str | None = None
-
-
 class _Fit(NamedTuple):
     """What a fit needs: arrays of images, labels or None, how pictures are read (kept with the
     model), and groups or None."""
@@ -89,7 +77,7 @@ class _Fit(NamedTuple):
 # ------------------------------------------------------------------------------------------ reading
 
 
-def to_fit(path: str, asked: Asked, kept: dict[str, Any], voice: Voice) -> _Fit:
+def to_fit(path: str, asked: FileOptions, kept: dict[str, Any], voice: Voice) -> _Fit:
     """Pictures to learn from: those of the training part, where there are parts. ``kept``: how a
     model that the fit begins from reads its pictures."""
     wanted = _to_fit(asked, kept, voice)
@@ -111,7 +99,7 @@ def to_fit(path: str, asked: Asked, kept: dict[str, Any], voice: Voice) -> _Fit:
     return _Fit(images, known, _kept(wanted, found), groups)
 
 
-def _to_fit(asked: Asked, kept: dict[str, Any], voice: Voice) -> Wanted:
+def _to_fit(asked: FileOptions, kept: dict[str, Any], voice: Voice) -> Wanted:
     """How the pictures of a fit are read: as asked, else as by the model that it begins from."""
     size = kept.get("size") if asked.size is None else size_of(asked.size, "--size")
     ends = kept.get("range") if asked.range is None else range_of(asked.range, "--range")

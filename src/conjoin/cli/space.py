@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from conjoin.chemistry.graph import Molecule
+from conjoin.cli.files import FileOptions
 from conjoin.cli.output import claim
 from conjoin.cli.pictures import FILE
 from conjoin.cli.voice import Voice
@@ -23,7 +24,6 @@ from conjoin.util.files import write_text
 __all__ = [
     "HOW_TO_LABEL",
     "PLURAL",
-    "Asked",
     "asked_rows",
     "claim_drawn",
     "claims",
@@ -42,19 +42,6 @@ HOW_TO_LABEL = (
 SUFFIXES = (".sdf", ".xyz")
 
 
-class Asked(NamedTuple):
-    """The options of a fit that are about files such as these, as typed; all but the last two are
-    of pictures."""
-
-    size: str | None = None
-    part: str | None = None
-    max_bytes: int | None = None
-    range: str | None = None
-    resize: str | None = None
-    skip_broken: bool = False
-    groups: str | None = None
-
-
 class _Fit(NamedTuple):
     """What a fit needs: molecules; no labels, nothing about how they are read, no groups."""
 
@@ -69,7 +56,7 @@ def claims(path: str) -> bool:
     return path != "-" and holds_molecules(path)
 
 
-def to_fit(path: str, asked: Asked, kept: dict[str, Any], voice: Voice) -> _Fit:
+def to_fit(path: str, asked: FileOptions, kept: dict[str, Any], voice: Voice) -> _Fit:
     """Molecules to learn from. ValueError for an option of pictures."""
     for name in ("size", "part", "range", "resize", "groups"):
         if getattr(asked, name) is not None:

@@ -258,6 +258,11 @@ def _codec(encoding: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, NotImplementedError):
+        from conjoin.core.capabilities import CapabilityError
+
+        if isinstance(error, CapabilityError):
+            return error.of_a_model
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'input/output'}: {error.strerror}."
     return str(error)

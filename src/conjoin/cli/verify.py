@@ -1,6 +1,7 @@
 """verify: what made a file, whether it was changed since, whether a text carries a watermark."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -9,13 +10,16 @@ from conjoin.cli.voice import Voice
 
 __all__ = ["verify"]
 
-FAILED = 1
+MISSING = 3
+UNSIGNED = 4
 
 
 def verify(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="What a model may have made.", show_default=False),
+        typer.Argument(
+            metavar="FILE", help="A file or folder that a model may have made.", show_default=False
+        ),
     ],
     key: Annotated[
         str | None,
@@ -37,8 +41,10 @@ def verify(
     ] = None,
     as_json: opt.Json = False,
 ) -> int:
-    """Say what made a file, and whether it was changed since. Exit code 0: valid; 1: changed, or
-    not marked; 2: it can't be told. With --key: whether a text carries a watermark."""
+    """Say what made a file, or each file of a folder, and whether it was changed since. Exit code
+    0: valid and signed; 1: changed; 2: it can't be told; 3: not marked; 4: unchanged, but the mark
+    is not signed; of a folder the first of 1, 2, 3, 4 that a file has. With --key: whether a text
+    carries a watermark; 0: it does; 3: none is found."""
     voice = Voice(as_json=as_json)
     if (key is None) != (model is None):
         raise ValueError(
@@ -47,19 +53,45 @@ def verify(
         )
     if key is not None and model is not None:
         return _watermark(file, key, model, voice)
-    from conjoin.marking.verify import VALID
+    if Path(file).expanduser().is_dir():
+        return _folder(file, voice)
     from conjoin.marking.verify import verify as check
 
     found = check(file)
     voice.path(found.words)
     voice.json({"file": file, **found.to_json()})
-    return 0 if found.state == VALID else FAILED
+    return _code(found)
+
+
+def _code(found: Any) -> int:
+    """Of what is known of a file."""
+    from conjoin.marking.verify import CHANGED, UNKNOWN, UNMARKED
+
+    of_state = {CHANGED: 1, UNKNOWN: 2, UNMARKED: MISSING}
+    return of_state.get(found.state, 0 if found.signed else UNSIGNED)
+
+
+def _folder(folder: str, voice: Voice) -> int:
+    """Each file of a folder."""
+    from collections import Counter
+
+    from conjoin.marking.verify import verify_folder
+
+    found = verify_folder(folder)
+    for each in found.values():
+        voice.path(each.words)
+    states = Counter(
+        each.state + (", not signed" if _code(each) == UNSIGNED else "") for each in found.values()
+    )
+    told = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    voice.note(f"{folder}: {len(found):,} file{'s' if len(found) > 1 else ''}: {told}.")
+    files = [{"file": name, **each.to_json()} for name, each in found.items()]
+    voice.json({"folder": folder, "files": files})
+    return min((code for code in map(_code, found.values()) if code), default=0)
 
 
 def _watermark(file: str, key: str, folder: str, voice: Voice) -> int:
     """Whether the text in a file carries the watermark of a key."""
-    from pathlib import Path
-
     from conjoin.marking.watermark import MAX_P_VALUE, Watermark, key_from
     from conjoin.questions.answers.prompts import continues_texts
     from conjoin.serving.opening import model_of, opened
@@ -84,4 +116,4 @@ def _watermark(file: str, key: str, folder: str, voice: Voice) -> int:
     voice.json(
         {"file": file, "p_value": found.p_value, "tokens": found.tokens, "watermark": found.there}
     )
-    return 0 if found.there else FAILED
+    return 0 if found.there else MISSING

@@ -47,6 +47,18 @@ _SIZE = re.compile(r"size=(?P<pixels>\d+)")
 _PICTURE = re.compile(r"types=\{[^{}]*: \{'type': 'picture', 'format': '(?P<size>\d+x\d+)'\}\}")
 _BROKEN = re.compile(r"types=\{[^{}]*: \{'type': 'smiles', 'format': 'skip broken'\}\}")
 
+# classes of Python, but not in code: what a fit makes of them
+_JOINTS = re.compile(
+    r"\b(?:an? )?(?P<name>JointClassifier or JointRegressor|Joint(?:Density|Classifier|Regressor))"
+    r"(?!\w|\(|\.\w)"
+)
+_AS_FITTED = {
+    "JointClassifier or JointRegressor": "a model with a --target",
+    "JointClassifier": "a model whose --target has classes",
+    "JointRegressor": "a model whose --target is a number",
+    "JointDensity": "a model without --target",
+}
+
 _ROW = re.compile(
     r"(?P<place>(?:Column|Target) (?:'[^']*'|\"[^\"]*\"|\d+), row |the longest, row "
     r"|The target (?:'[^']*'|\"[^\"]*\") has .{1,200}? in row "
@@ -69,6 +81,9 @@ _OPTIONS = (
     ("resize='pad'", "--resize pad"),
     ("resize='stretch'", "--resize stretch"),
     ("types={'levels': 256}", "--levels 256"),
+    ("X_held=...", "--holdout"),
+    ("for classes use JointClassifier.", "for classes say --task classes."),
+    ("JointRegressor takes them as numbers.", "--task number takes them as numbers."),
     (" range= ", " --range "),
     (
         "family=Multimodal(strings={'reading': 0.3})",
@@ -94,10 +109,16 @@ def in_shell(text: str) -> str:
 
     >>> in_shell("Column 'age', row 4: 'many' is not a finite number.")
     "Column 'age', row 5: 'many' is not a finite number."
+
+    Classes of Python are told by what a fit makes of them:
+
+    >>> in_shell("Use JointClassifier or JointRegressor.")
+    'Use a model with a --target.'
     """
     for python, option in _OPTIONS:
         text = text.replace(python, option)
     text = _ROW.sub(lambda found: f"{found['place']}{int(found['row']) + 1}", text)
+    text = _JOINTS.sub(lambda found: _AS_FITTED[found["name"]], text)
     text = _SIZE.sub(r"--size \g<pixels>", text)
     text = _BROKEN.sub("--skip-broken", text)
     text = _RANGE.sub(r"--range \g<low>..\g<high>", text)

@@ -31,7 +31,7 @@ MIN_COMPILED_WALKS = 50_000  # rows times trees after which scikit-learn's trees
 
 
 @dataclass
-class _Asked:
+class _WalkState:
     """How many walks down some trees were asked for so far, and their compiled form, once made."""
 
     walks: int = 0
@@ -43,7 +43,7 @@ class Walks:
     are kept in the form of scikit-learn's, whose walks are compiled."""
 
     def __init__(self) -> None:
-        self._asked = TensorMemo[_Asked]()
+        self._states = TensorMemo[_WalkState]()
 
     def __call__(
         self,
@@ -53,14 +53,14 @@ class Walks:
         right: Int[Tensor, " N"],
         root: Int[Tensor, " T"],
     ) -> Int[Tensor, "B T"]:
-        asked = self._asked.of((feature, threshold, right, root), _Asked)
-        asked.walks += len(table) * len(root)
-        if asked.walks < MIN_COMPILED_WALKS or not root.is_cpu:
+        state = self._states.of((feature, threshold, right, root), _WalkState)
+        state.walks += len(table) * len(root)
+        if state.walks < MIN_COMPILED_WALKS or not root.is_cpu:
             blocks = table.split(BLOCK_ROWS)  # which stay in the cache
             return torch.cat([descend(each, feature, threshold, right, root) for each in blocks])
-        if asked.compiled is None:
-            asked.compiled = _compiled(feature, threshold, right, root)
-        return _walked(table.numpy(), asked.compiled, root.numpy())
+        if state.compiled is None:
+            state.compiled = _compiled(feature, threshold, right, root)
+        return _walked(table.numpy(), state.compiled, root.numpy())
 
 
 def _walked(table: np.ndarray, trees: list[Any], root: np.ndarray) -> Int[Tensor, "B T"]:

@@ -92,7 +92,6 @@ class CapabilityError(NotImplementedError):
     """A density was asked for something that it does not declare."""
 
     def __init__(self, density: str, asked: str, declared: str, remedy: str = "") -> None:
-        super().__init__(
-            f"{density} was asked for {asked}, but declares "
-            f"{declared}.{' ' + remedy if remedy else ''}"
-        )
+        said = f"was asked for {asked}, but declares {declared}.{' ' + remedy if remedy else ''}"
+        super().__init__(f"{density} {said}")
+        self.of_a_model = f"This model {said}"  # for who knows nothing of classes

@@ -8,7 +8,6 @@ the same command goes on from there. No medical device.
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import pandas as pd
 
 from conjoin.demos.arguments import parser_of
 from conjoin.demos.generated import generated
+from conjoin.demos.resumed import resumed
 from conjoin.families.diffusion.picture import PictureDiffusion
 
 __all__ = ["Pictures", "fitted", "main", "parts", "sentences", "strange_pictures"]
@@ -61,28 +61,17 @@ def parts(data: Any, rows: int | None = None) -> tuple[Pictures, Pictures, Pictu
 
 
 def fitted(X: np.ndarray, y: np.ndarray, folder: Path, seconds: float) -> Any:
-    """The model of an earlier call, or one that is fitted now, from where an earlier call was
-    broken off. None if this one is."""
-    import conjoin
-    from conjoin.training.checkpoint import Stop
+    """The model of pictures ``X`` and their diagnoses; None if its fit was broken off."""
 
-    # other pictures are another fit
-    saved = folder / "model"
-    checkpoint = folder / f"checkpoint-{len(X)}"
-    if saved.exists():
-        return conjoin.load(saved)
-    model = conjoin.JointClassifier(
-        family=FAMILY, max_time=seconds, random_state=SEED, verbose=True
-    )
-    try:
-        model.fit(X, pd.Series(y, name="diagnosis"), checkpoint=checkpoint, resume=True)
-    except KeyboardInterrupt:
-        return None
-    if model.model_.card["trained"]["stopped"] == Stop.INTERRUPTED:
-        return None
-    model.save(saved)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return model
+    def begin() -> tuple[Any, tuple[Any, ...]]:
+        import conjoin
+
+        model = conjoin.JointClassifier(
+            family=FAMILY, max_time=seconds, random_state=SEED, verbose=True
+        )
+        return model, (X, pd.Series(y, name="diagnosis"))
+
+    return resumed(folder, len(X), begin)
 
 
 def strange_pictures(X: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ New molecules are proposals of a small model: nobody has made them, and their pr
 predictions.
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from conjoin.cli.output import write
 from conjoin.demos.arguments import parser_of
 from conjoin.demos.generated import generated
 from conjoin.demos.images import show
+from conjoin.demos.resumed import resumed
 from conjoin.families.multimodal import Multimodal
 
 __all__ = ["fitted", "main", "sentences"]
@@ -34,25 +34,17 @@ INTERRUPTED = 130
 
 
 def fitted(frame: Any, folder: Path, seconds: float) -> Any:
-    """The model of an earlier call, or one that is fitted now, from where an earlier call was
-    broken off. None if this one is."""
-    import conjoin
-    from conjoin.training.checkpoint import Stop
+    """The model of molecules and a property; None if its fit was broken off."""
 
-    saved = folder / "model"
-    checkpoint = folder / f"checkpoint-{len(frame)}"
-    if saved.exists():
-        return conjoin.load(saved)
-    model = conjoin.JointRegressor(family=FAMILY, max_time=seconds, random_state=SEED, verbose=True)
-    try:
-        model.fit(frame["smiles"], frame[TARGET], checkpoint=checkpoint, resume=True)
-    except KeyboardInterrupt:
-        return None
-    if model.model_.card["trained"]["stopped"] == Stop.INTERRUPTED:
-        return None
-    model.save(saved)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return model
+    def begin() -> tuple[Any, tuple[Any, ...]]:
+        import conjoin
+
+        model = conjoin.JointRegressor(
+            family=FAMILY, max_time=seconds, random_state=SEED, verbose=True
+        )
+        return model, (frame["smiles"], frame[TARGET])
+
+    return resumed(folder, len(frame), begin)
 
 
 def sentences(model: Any, held: Any, found: Any) -> list[str]:

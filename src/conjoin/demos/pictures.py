@@ -10,7 +10,6 @@ drawing. Ctrl-C stops the fit, and the same command goes on from there.
 
 import base64
 import io
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from conjoin.datasets import draw_scenes, judge_scene
 from conjoin.demos.arguments import parser_of
 from conjoin.demos.generated import generated
 from conjoin.demos.images import show
+from conjoin.demos.resumed import resumed
 from conjoin.families.multimodal import Multimodal
 
 __all__ = ["cases", "fitted", "main", "scenes_of", "sentences", "table"]
@@ -58,29 +58,18 @@ def table(pictures: Any, captions: Any) -> pd.DataFrame:
 
 
 def fitted(rows: int, folder: Path, seconds: float) -> Any:
-    """The model of an earlier call, or one that is fitted now, from where an earlier call was
-    broken off. None if this one is."""
-    import conjoin
-    from conjoin.training.checkpoint import Stop
+    """The model of so many scenes with captions; None if its fit was broken off."""
 
-    saved = folder / "model"
-    checkpoint = folder / f"checkpoint-{rows}"
-    if saved.exists():
-        return conjoin.load(saved)
-    scenes = scenes_of(rows, SEED)
-    model = conjoin.JointDensity(
-        family=FAMILY, max_time=seconds, random_state=SEED, types=TYPES, verbose=True
-    )
-    try:
-        data = table(scenes.pictures, scenes.captions)
-        model.fit(data, checkpoint=checkpoint, resume=True)
-    except KeyboardInterrupt:
-        return None
-    if model.model_.card["trained"]["stopped"] == Stop.INTERRUPTED:
-        return None
-    model.save(saved)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return model
+    def begin() -> tuple[Any, tuple[Any, ...]]:
+        import conjoin
+
+        scenes = scenes_of(rows, SEED)
+        model = conjoin.JointDensity(
+            family=FAMILY, max_time=seconds, random_state=SEED, types=TYPES, verbose=True
+        )
+        return model, (table(scenes.pictures, scenes.captions),)
+
+    return resumed(folder, rows, begin)
 
 
 def cases(model: Any, scenes: Any) -> pd.DataFrame:

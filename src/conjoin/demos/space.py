@@ -7,7 +7,6 @@ Geometries are the network's: no force field, no filter, no second try.
 """
 
 import dataclasses
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from conjoin.demos.arguments import parser_of
 from conjoin.demos.images import show
+from conjoin.demos.resumed import resumed
 from conjoin.families.molecules import Molecules
 
 __all__ = ["fitted", "main", "sentences", "stretched"]
@@ -33,25 +33,17 @@ INTERRUPTED = 130
 
 
 def fitted(molecules: Sequence[Any], folder: Path, seconds: float) -> Any:
-    """The model of an earlier call, or one that is fitted now, from where an earlier call was
-    broken off. None if this one is."""
-    import conjoin
-    from conjoin.training.checkpoint import Stop
+    """The model of molecules in space; None if its fit was broken off."""
 
-    saved = folder / "model"
-    checkpoint = folder / f"checkpoint-{len(molecules)}"
-    if saved.exists():
-        return conjoin.load(saved)
-    model = conjoin.JointDensity(family=FAMILY, max_time=seconds, random_state=SEED, verbose=True)
-    try:
-        model.fit(list(molecules), checkpoint=checkpoint, resume=True)
-    except KeyboardInterrupt:
-        return None
-    if model.model_.card["trained"]["stopped"] == Stop.INTERRUPTED:
-        return None
-    model.save(saved)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return model
+    def begin() -> tuple[Any, tuple[Any, ...]]:
+        import conjoin
+
+        model = conjoin.JointDensity(
+            family=FAMILY, max_time=seconds, random_state=SEED, verbose=True
+        )
+        return model, (list(molecules),)
+
+    return resumed(folder, len(molecules), begin)
 
 
 def stretched(molecule: Any) -> Any:

@@ -23,6 +23,7 @@ from conjoin.codecs.table.reading import usual_decimal
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
 from conjoin.core.device import choose_device
+from conjoin.core.sampling import Sampling, Walk
 from conjoin.estimators.notices import tell
 from conjoin.estimators.reading import (
     Labels,
@@ -63,7 +64,8 @@ from conjoin.questions.domain_shift import adapt_to, change_of
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.impute import completions, impute, status_of_means
 from conjoin.questions.label_shift import Change
-from conjoin.questions.several import decide_all, evaluate_all
+from conjoin.questions.sample import generate
+from conjoin.questions.several import decide_all, evaluate_all, sample_all
 
 __all__ = ["AUTO_SECONDS", "Given", "Where", "estimator_of"]
 
@@ -607,6 +609,29 @@ class _JointEstimator(BaseEstimator):
         return Rows(x, values, known, weight, groups, latest, name, form, told, **bounds)
 
     # ------------------------------------------------------------------ what every model answers
+
+    def _sampled(
+        self,
+        count: int,
+        y: Any,
+        given: Any,
+        random_state: Any,
+        where: Any,
+        tails: bool,
+        how: Sampling,
+        even: bool,
+        walk: Walk,
+    ) -> tuple[Any, Any]:
+        """Drawn rows and their y; all targets of several, where nothing else is asked for."""
+        several = self._several()
+        plain = y is None and not given and not where and how.plain and walk.plain
+        seed = seed_of(random_state)
+        if several is not None and plain:
+            rows, targets = sample_all(several, count, seed, tails, even)
+            return self._given_back(rows), self._given_back(targets)
+        model = self._model()
+        X, labels = generate(model, count, y, given, seed, where, tails, how, even, walk)
+        return self._given_back(X), labels
 
     def _model(self) -> Model:
         several = self._several()

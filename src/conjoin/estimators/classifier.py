@@ -10,12 +10,10 @@ from sklearn.base import ClassifierMixin
 from conjoin.codecs.table.native import in_kind, kind_of
 from conjoin.core.sampling import Sampling, Walk
 from conjoin.estimators.base import Given, Where, _JointEstimator
-from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.edit import MAX_PIXELS_AS_COLUMNS, alter_class
 from conjoin.questions.predict import log_proba
-from conjoin.questions.sample import generate
-from conjoin.questions.several import predict_all, proba_all, sample_all
+from conjoin.questions.several import predict_all, proba_all
 
 __all__ = ["JointClassifier"]
 
@@ -347,22 +345,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """
         how = Sampling(temperature, top_k, top_p)
         walk = Walk(guidance, steps)
-        several = self._several()
-        if (
-            several is not None
-            and y is None
-            and not given
-            and not where
-            and how.plain
-            and walk.plain
-        ):
-            rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
-            return self._given_back(rows), self._given_back(targets)
-        seed = seed_of(random_state)
-        X, labels = generate(
-            self._model(), n_samples, y, given, seed, where, tails, how, even, walk
-        )
-        return self._given_back(X), labels
+        return self._sampled(n_samples, y, given, random_state, where, tails, how, even, walk)
 
     def counterfactual(
         self, X: Any, to: Any = None, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0

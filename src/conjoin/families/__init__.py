@@ -264,7 +264,8 @@ FAMILIES: dict[str, Family] = {
     "flow_matching": Family(
         "conjoin.families.flow.continuous:FlowMatching",
         "flow",
-        "noise is carried to data along a learned velocity field; log p by solving an equation",
+        "noise is carried to data along a learned velocity field; log p, by solving an "
+        "equation, is approximate",
         ("cnf",),
     ),
     "diffusion": Family(
@@ -342,7 +343,7 @@ FAMILIES: dict[str, Family] = {
         "conjoin.families.diffusion.points:PointsFlow",
         "diffusion",
         "clouds of points in a few steps, whichever way they are turned, given a graph, columns, "
-        "or nothing: molecules in space; exact but for the solver",
+        "or nothing: molecules in space; log p is off by the solver's error",
         ("cloud_flow", "equivariant_flow"),
         layouts=("points",),
     ),

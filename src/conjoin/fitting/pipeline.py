@@ -51,6 +51,7 @@ from conjoin.fitting.split import (
     weighted,
 )
 from conjoin.model.calibrate import calibrate
+from conjoin.model.contents import read_of
 from conjoin.model.model import Model
 from conjoin.model.predictive import grid_for
 from conjoin.model.state import State
@@ -86,6 +87,8 @@ def fit_model(rows: Rows, options: FitOptions) -> Model:
         model = _learn(rows, split, options, config, progress, budget)
         _calibrate(model, rows, split, progress, budget)
     model.card["energy"] = meter.energy.to_json()
+    if options.stream is None:  # of a table that is read in chunks a sample is at hand
+        model.card |= read_of(model.codec, rows.x)
     tell_time(model.card, budget)
     return model
 

@@ -7,6 +7,7 @@ changed since this key signed it, and that two files are of one key, but not who
 
 import contextlib
 import datetime
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,15 @@ from typing import Any
 from conjoin.util.files import before_placing, new_file
 from conjoin.util.settings import append_private, config_folder, write_private
 
-__all__ = ["INSTALL", "Key", "key_of_user", "record", "recorded", "serial_of"]
+__all__ = [
+    "INSTALL",
+    "Key",
+    "fingerprint_of",
+    "fingerprint_of_der",
+    "key_of_user",
+    "record",
+    "recorded",
+]
 
 INSTALL = 'pip install "conjoin[mark]"'
 KEY_FILE = "mark-key.pem"  # the private key and its certificate
@@ -40,19 +49,18 @@ class Key:
 
 
 def fingerprint_of(certificate: bytes) -> str:
-    """The first digits of the SHA-256 of a certificate in PEM."""
+    """The first digits of the SHA-256 of a certificate in PEM: what a key is called by."""
     from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    found = x509.load_pem_x509_certificate(certificate)
-    return found.fingerprint(hashes.SHA256()).hex()[:FINGERPRINT_CHARACTERS]
+    return fingerprint_of_der(
+        x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
+    )
 
 
-def serial_of(certificate: bytes) -> str:
-    """The serial number of a certificate in PEM."""
-    from cryptography import x509
-
-    return str(x509.load_pem_x509_certificate(certificate).serial_number)
+def fingerprint_of_der(certificate: bytes) -> str:
+    """The same of a certificate in DER."""
+    return hashlib.sha256(certificate).hexdigest()[:FINGERPRINT_CHARACTERS]
 
 
 def key_of_user(make: bool = True) -> Key | None:

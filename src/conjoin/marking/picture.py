@@ -12,13 +12,23 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from conjoin.marking.keys import INSTALL, Key
+from conjoin.marking.keys import INSTALL, Key, fingerprint_of_der
+from conjoin.marking.signer import certificate_in
 
-__all__ = ["PNG", "Manifest", "can_embed", "embed", "has_manifest", "read_manifest"]
+__all__ = [
+    "PNG",
+    "ElsewhereError",
+    "Manifest",
+    "can_embed",
+    "embed",
+    "has_manifest",
+    "read_manifest",
+]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MANIFEST_CHUNK = b"caBX"
@@ -27,9 +37,25 @@ LABEL = "org.conjoin.generated"
 TRACES = (MANIFEST_CHUNK, b"c2pa", LABEL.encode())  # of a manifest, in a picture that is broken
 OUR_FACTS = ("made_with", "verb", "model", "model_sha256", "time")
 VALID = ("Valid", "Trusted")
+REMOTE = "Remote"  # how C2PA's reader begins to say that a manifest is at an address
 CHUNK_OVERHEAD_BYTES = 12  # length, type and checksum
 
-Manifest = tuple[dict[str, Any], str, str]
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest that holds tells. ``facts``: of the file's origin; ``ours``: whether conjoin
+    wrote them; ``signer``: the name in the certificate; ``key``: its fingerprint, None where only
+    the file's own format tells where the certificate is; ``serial``: its serial number."""
+
+    facts: dict[str, Any]
+    ours: bool
+    signer: str
+    key: str | None
+    serial: str
+
+
+class ElsewhereError(Exception):
+    """The manifest of a file lies at an address, which is not called."""
 
 
 def can_embed(path: Path) -> bool:
@@ -118,13 +144,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """(what was told of the file, the name and the serial number that its certificate gives), if
-    every byte is as it was signed; None where the file holds no manifest.
+    """What a file's manifest tells, if every byte is as it was signed; None where it holds none.
 
     Raises
     ------
     ValueError
         If it was changed; why.
+    ElsewhereError
+        If the file only names an address of its manifest.
     ImportError
         Without the extra ``mark``.
     """
@@ -149,13 +176,33 @@ def read_manifest(path: Path) -> Manifest | None:
     except c2pa.C2paError.ManifestNotFound:
         return None
     except c2pa.C2paError as error:
+        if str(error).startswith(REMOTE):
+            raise ElsewhereError(str(error).partition(" from url ")[2]) from None
         raise ValueError(f"its manifest can't be read ({error!s:.200})") from None
     if state not in VALID:
         raise ValueError(f"its manifest says {_failures(results) or state}")
     manifest = found["manifests"][found["active_manifest"]]
     signer = manifest.get("signature_info", {})
-    name = signer.get("common_name") or signer.get("issuer")
-    return _facts(manifest), str(name), str(signer.get("cert_serial_number"))
+    facts = _facts(manifest)
+    return Manifest(
+        facts,
+        facts["verb"] is not None,
+        str(signer.get("common_name") or signer.get("issuer")),
+        _key_of(data, found["active_manifest"]) if form == "image/png" else None,
+        str(signer.get("cert_serial_number")),
+    )
+
+
+def _key_of(data: bytes, active: str) -> str | None:
+    """The fingerprint of the certificate by which the active manifest of a PNG is signed."""
+    start = len(PNG)
+    stores = []
+    for kind, end in _chunks(data):
+        if kind == MANIFEST_CHUNK:
+            stores.append(data[start + 8 : end - 4])
+        start = end
+    certificate = certificate_in(stores[0], active) if len(stores) == 1 else None
+    return None if certificate is None else fingerprint_of_der(certificate)
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +213,20 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
             return dict(facts)
     program = (manifest.get("claim_generator_info") or [{}])[0]
     named = f"{program.get('name')} {program.get('version') or ''}".strip()
-    return {"made_with": named, "verb": None}
+    sources = _sources(manifest)
+    return {"made_with": named, "verb": None} | ({"source": sources[0]} if sources else {})
+
+
+def _sources(manifest: dict[str, Any]) -> list[str]:
+    """What a manifest says of how the file came to be, in IPTC's words."""
+    data = [
+        each.get("data")
+        for each in manifest.get("assertions", [])
+        if str(each.get("label")).startswith("c2pa.actions")
+    ]
+    actions = [action for each in data if isinstance(each, dict) for action in each["actions"]]
+    found = [action.get("digitalSourceType") for action in actions if isinstance(action, dict)]
+    return [source for source in found if isinstance(source, str)]
 
 
 def _ours(facts: Any) -> bool:

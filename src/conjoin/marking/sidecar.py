@@ -98,6 +98,8 @@ def read_sidecar(place: Path) -> Sidecar:
     ------
     ValueError
         If it was changed.
+    NotImplementedError
+        If a later version of conjoin wrote it in another form.
     ImportError
         If it is signed, and the extra ``mark`` is not there.
     """
@@ -106,20 +108,44 @@ def read_sidecar(place: Path) -> Sidecar:
     try:
         text = place.read_bytes().decode()
         body = json.loads(text)
+        version = body["conjoin_mark"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{place.name} was changed") from None
+    if type(version) is int and version > VERSION and not _was_ours(body, place.name):
+        raise NotImplementedError(
+            f"{place.name} is a mark of version {version} of the format, and this conjoin reads "
+            f"version {VERSION}: whether the file was changed is told by a later conjoin."
+        )
+    return _read(text, body, place.name)
+
+
+def _was_ours(body: dict[str, Any], name: str) -> bool:
+    """Whether a mark would hold, were it of our version: then somebody changed its version."""
+    ours = body | {"conjoin_mark": VERSION}
+    try:
+        _read(_text(ours), ours, name)
+    except ValueError:
+        return False
+    return True
+
+
+def _read(text: str, body: dict[str, Any], name: str) -> Sidecar:
+    """The sidecar of this text; ValueError where it was changed."""
+    try:
         claim = body["claim"]
         whole = text == _text(body) and body["conjoin_mark"] == VERSION
         digests = [entry["sha256"] for entry in claim["files"].values()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{place.name} was changed") from None
+        raise ValueError(f"{name} was changed") from None
     if not whole or not all(isinstance(digest, str) for digest in digests):
-        raise ValueError(f"{place.name} was changed")
+        raise ValueError(f"{name} was changed")
     if "signature" not in body:
         same = {"conjoin_mark", "claim", "claim_sha256", "note"} == set(body)
         own = hashlib.sha256(_signed(claim)).hexdigest()
         if not same or body["claim_sha256"] != own or body["note"] != UNSIGNED:
-            raise ValueError(f"{place.name} was changed")
+            raise ValueError(f"{name} was changed")
         return Sidecar(claim, None)
-    return Sidecar(claim, _checked(body, claim, place.name))
+    return Sidecar(claim, _checked(body, claim, name))
 
 
 def _checked(body: dict[str, Any], claim: dict[str, Any], name: str) -> str:

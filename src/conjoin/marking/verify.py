@@ -8,17 +8,24 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from conjoin.marking.keys import Key, key_of_user, recorded, serial_of
-from conjoin.marking.origin import told
-from conjoin.marking.picture import can_embed, has_manifest, read_manifest
+from conjoin.marking.keys import Key, key_of_user, recorded
+from conjoin.marking.origin import GENERATED, PARTLY, told
+from conjoin.marking.picture import (
+    ElsewhereError,
+    Manifest,
+    can_embed,
+    has_manifest,
+    read_manifest,
+)
 from conjoin.marking.sidecar import SUFFIX, digest_of, read_sidecar, sidecar_of
 from conjoin.util.files import resolved
 
-__all__ = ["CHANGED", "UNMARKED", "VALID", "Verification", "verify"]
+__all__ = ["CHANGED", "UNKNOWN", "UNMARKED", "VALID", "Verification", "verify", "verify_folder"]
 
 VALID = "valid"
 CHANGED = "changed"
 UNMARKED = "not marked"
+UNKNOWN = "can't be told"  # of a file of a folder; of one file why is raised
 # what C2PA's reader is asked about, beside PNG; others are read by their sidecars alone
 WITH_MANIFESTS = (".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".heic", ".svg", ".pdf")
 
@@ -30,7 +37,7 @@ class Verification:
     Parameters
     ----------
     state
-        "valid", "changed" or "not marked".
+        "valid", "changed" or "not marked"; of a file of a folder also "can't be told".
     words
         One sentence.
     signed
@@ -64,9 +71,11 @@ def verify(path: str | Path) -> Verification:
     Raises
     ------
     ValueError
-        If there is no such file.
+        If there is no such file, or it is a folder.
     ImportError
         If it is signed, and the extra ``mark`` is not there to check it.
+    NotImplementedError
+        If its mark was written by a later version of conjoin in another form.
 
     Examples
     --------
@@ -78,13 +87,19 @@ def verify(path: str | Path) -> Verification:
     'not marked'
     """
     place = resolved(path)
+    if place.is_dir():
+        raise ValueError(
+            f"{path} is a folder: ask about one of its files, or about all of them by "
+            "conjoin.marking.verify.verify_folder."
+        )
     if not place.is_file():
         raise ValueError(f"{path} is no file.")
     if place.name.endswith(SUFFIX):
         return _of_sidecar_alone(place)
+    inside = None
     if can_embed(place) or place.suffix.lower() in WITH_MANIFESTS:
         inside = _inside(place)
-        if inside is not None:
+        if inside is not None and inside.state != UNMARKED:
             return inside
     for target in (place, *place.parents):
         mark = sidecar_of(target) if target.name else None  # the root has none
@@ -92,7 +107,55 @@ def verify(path: str | Path) -> Verification:
             found = _beside(place, mark)
             if found is not None:
                 return found
-    return _unmarked(place)
+    return inside or _unmarked(place)
+
+
+def verify_folder(path: str | Path) -> dict[str, Verification]:
+    """What ``verify`` says of each file of a folder, however deep, by its name in the folder; and
+    of each file that the folder's mark speaks of and that is not there. Marks of files that are
+    there are no files of their own.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder, or it holds no file.
+    """
+    folder = resolved(path)
+    if not folder.is_dir():
+        raise ValueError(f"{path} is no folder.")
+    found = {}
+    for place in sorted(each for each in folder.rglob("*") if each.is_file()):
+        beside = place.with_name(place.name.removesuffix(SUFFIX))
+        if place == beside or not beside.exists():
+            name = place.relative_to(folder).as_posix()
+            one = _told(place)
+            words = f"{name}{one.words.removeprefix(place.name)}"
+            found[name] = dataclasses.replace(one, words=words)
+    found |= _missing_from(folder)
+    if not found:
+        raise ValueError(f"{path} is a folder without files: there is nothing to verify.")
+    return found
+
+
+def _told(place: Path) -> Verification:
+    """As ``verify``, or why that can't be told."""
+    try:
+        return verify(place)
+    except (ImportError, NotImplementedError) as error:
+        return Verification(UNKNOWN, f"{place.name}: can't be told: {error}")
+
+
+def _missing_from(folder: Path) -> dict[str, Verification]:
+    """Files of which the mark of the folder speaks, and that are not there."""
+    mark = sidecar_of(folder)
+    try:
+        named = list(read_sidecar(mark).digests) if mark.is_file() else []
+    except (ValueError, ImportError, NotImplementedError):  # said of each file
+        named = []
+    gone = [name for name in named if not (folder / name).is_file()]
+    return {
+        name: Verification(CHANGED, f"{name}: missing: {mark.name} speaks of it.") for name in gone
+    }
 
 
 def _inside(place: Path) -> Verification | None:
@@ -109,14 +172,26 @@ def _inside(place: Path) -> Verification | None:
         if can_embed(place) or not sidecar_of(place).is_file() or _names_c2pa(place):
             raise
         return None
+    except ElsewhereError as error:
+        words = f"{place.name}: not marked: it names {error} for a manifest, which is not called."
+        return Verification(UNMARKED, words)
     if found is None:
         return None
-    facts, name, number = found
-    origin = f"written by {facts['made_with']}" if facts.get("verb") is None else told(facts)
-    own = _own_key()
-    mine = own is not None and serial_of(own.certificate) == number
-    words = _valid(place.name, origin, f"{name} {number}", mine)
-    return Verification(VALID, words, True, facts)
+    words = _valid(place.name, told(found.facts), found.key) if found.ours else ""
+    return Verification(VALID, words or _of_others(place.name, found), True, found.facts)
+
+
+def _of_others(name: str, found: Manifest) -> str:
+    """What another program's mark says."""
+    source = found.facts.get("source")
+    how = {GENERATED: "that a model generated it", PARTLY: "that a model made a part of it"}
+    says = how.get(str(source), "nothing of a model")
+    key = f"key {found.key}" if found.key else f"certificate number {found.serial}"
+    return (
+        f"{name}: valid, by a mark that conjoin did not make: written by "
+        f"{found.facts['made_with']}, which says {says}; signed as {found.signer} by the {key}, "
+        "and whether an authority vouches for that is not asked here."
+    )
 
 
 def _names_c2pa(place: Path) -> bool:
@@ -124,11 +199,12 @@ def _names_c2pa(place: Path) -> bool:
     return b"c2pa" in place.read_bytes().lower()
 
 
-def _valid(name: str, origin: str, key: str, mine: bool) -> str:
-    whose = " (the key of this user)" if mine else ""
-    return (
-        f"{name}: valid, signer unknown: {origin}; no authority vouches for the key {key}{whose}."
-    )
+def _valid(name: str, origin: str, key: str | None) -> str:
+    """``key``: its fingerprint, which is the same in a picture and in a sidecar."""
+    own = _own_key()
+    mine = " (the key of this user)" if own is not None and own.fingerprint == key else ""
+    named = "that signed it" if key is None else f"{key}{mine}"
+    return f"{name}: valid, signer unknown: {origin}; no authority vouches for the key {named}."
 
 
 def _own_key() -> Key | None:
@@ -167,9 +243,7 @@ def _beside(place: Path, mark: Path) -> Verification | None:
             "changed its mark too."
         )
     else:
-        key = _own_key()
-        mine = key is not None and key.fingerprint == found.key
-        words = _valid(name, origin, found.key, mine)
+        words = _valid(name, origin, found.key)
     return Verification(VALID, words, found.key is not None, found.claim)
 
 

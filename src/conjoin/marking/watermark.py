@@ -32,7 +32,7 @@ from scipy.stats import gamma
 
 from conjoin.util.settings import write_private
 
-__all__ = ["MAX_P_VALUE", "SUB_KEYS", "Found", "Watermark", "Writing", "key_from"]
+__all__ = ["MAX_P_VALUE", "SUB_KEYS", "Found", "KeyedNoise", "Watermark", "key_from"]
 
 WINDOW_TOKENS = 4  # before a token, that its noise is a function of
 SUB_KEYS = 16
@@ -97,7 +97,7 @@ class Watermark:
         return Found(float(-np.expm1(SUB_KEYS * np.log1p(-least))), len(windows))
 
 
-class Writing:
+class KeyedNoise:
     """The noise of one answer: a function of the key, where the window is new, else of chance.
 
     Parameters

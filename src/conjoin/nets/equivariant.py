@@ -370,7 +370,8 @@ class CloudReader(Body):
 
 class PlainNet(CloudNet):
     """A transformer of coordinates as they are: it learns from turned clouds that a turn changes
-    nothing, and never quite does."""
+    nothing, and never quite does. A body to compare with (``PointsFlow(body="plain")``), which
+    tests hold to the same contract; no figure in docs or benchmarks is of it."""
 
     def __init__(
         self,

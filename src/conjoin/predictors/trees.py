@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.components.marked_trees import MAX_LEAVES, Marked, Nodes, marked, values_at
+from conjoin.components.bitvector_trees import MAX_LEAVES, Bitvectors, Nodes, bitvectors, values_at
 from conjoin.core import Event, Pair, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float, Int
@@ -28,8 +28,8 @@ FOLD_RATE = 0.1  # of learning
 LEAF_ROWS = 10  # at least
 TIMED_TREES = 6  # by which is known how long a round takes
 USUAL_ROUNDS = 80  # of a fold
-MIN_LEAVES = 6  # of a tree, where rows are few; where they are many, as many as can be marked
-MIN_MARKED_ROWS = 64  # from which on marks are worth their making
+MIN_LEAVES = 6  # of a tree, where rows are few; where they are many, as many as there are bits
+MIN_BITVECTOR_ROWS = 64  # from which on bit vectors are worth their making
 
 
 class Trees(Scorer):
@@ -49,7 +49,7 @@ class Trees(Scorer):
         self.design = Design(space)
         self.outputs = outputs
         self.depth = depth
-        self._marks = TensorMemo[tuple[Marked, Tensor]]()
+        self._bits = TensorMemo[tuple[Bitvectors, Tensor]]()
         self.register_buffer("feature", torch.zeros(shape, dtype=torch.long))
         self.register_buffer("threshold", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("missing_left", torch.zeros(shape, dtype=torch.bool))
@@ -84,12 +84,12 @@ class Trees(Scorer):
             yield values.reshape(len(values), -1, self.outputs)
 
     def _values(self, table: Float[Tensor, "B F"]) -> Iterator[Float[Tensor, "b T"]]:
-        """Of the leaves where rows arrive: by marks where trees are small and rows are many."""
-        if len(table) >= MIN_MARKED_ROWS and self.feature.shape[1] < 2 * MAX_LEAVES:
+        """Of the leaves where rows arrive: by bit vectors where trees are small and rows many."""
+        if len(table) >= MIN_BITVECTOR_ROWS and self.feature.shape[1] < 2 * MAX_LEAVES:
             gaps = tuple(table.isnan().any(0).tolist())
             parts = [*self._nodes, self.leaf]
-            marks, of_leaf = self._marks.of(parts, partial(self._made, gaps), gaps)
-            yield from values_at(table, marks, of_leaf, self.leaf[:, 0])
+            bits, of_leaf = self._bits.of(parts, partial(self._made, gaps), gaps)
+            yield from values_at(table, bits, of_leaf, self.leaf[:, 0])
         else:
             for block in table.split(BLOCK_ROWS):
                 yield self.leaf.take(self._walk(block))
@@ -98,10 +98,10 @@ class Trees(Scorer):
     def _nodes(self) -> Nodes:
         return Nodes(self.feature, self.threshold, self.missing_left, self.branches)
 
-    def _made(self, gaps: tuple[bool, ...]) -> tuple[Marked, Tensor]:
-        """The marks, and the values of the leaves as they name them."""
-        marks = marked(self._nodes, gaps, self.design.indicators)
-        return marks, self.leaf.take(marks.leaf)
+    def _made(self, gaps: tuple[bool, ...]) -> tuple[Bitvectors, Tensor]:
+        """The bit vectors, and the values of the leaves as they name them."""
+        bits = bitvectors(self._nodes, gaps, self.design.indicators)
+        return bits, self.leaf.take(bits.leaf)
 
     def _walk(self, table: Float[Tensor, "b F"]) -> Int[Tensor, "b T"]:
         """The leaves where rows arrive, all trees one depth a step."""

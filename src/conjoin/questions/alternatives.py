@@ -14,7 +14,7 @@ from conjoin.core import CapabilityError
 from conjoin.core.event import Event
 from conjoin.model.model import Model
 
-__all__ = ["alternatives"]
+__all__ = ["alternatives", "refuse_without_strings"]
 
 ADDED = ("row", "probability", "left")  # columns of the answer
 
@@ -31,9 +31,7 @@ def alternatives(model: Model, X: Any, count: int = 5) -> pd.DataFrame:
     ValueError
         If no row lacks a string, or ``count`` is less than 1.
     """
-    if count < 1:
-        raise ValueError(f"The number of alternatives must be at least 1, got {count!r}.")
-    names = _strings_of(model)
+    names = refuse_without_strings(model, count)
     frame = model.rows(X).frame.copy()
     for name in names:
         if name not in frame:
@@ -58,16 +56,18 @@ def alternatives(model: Model, X: Any, count: int = 5) -> pd.DataFrame:
     return answer[answer["probability"] > 0].reset_index(drop=True)
 
 
-def _strings_of(model: Model) -> list[Any]:
-    """The columns of strings; an error where there are none, or where the answer has a column of
-    that name."""
+def refuse_without_strings(model: Model, count: int) -> list[Any]:
+    """The columns of strings; before any row is read, an error where there are none, where the
+    answer has a column of that name, or where ``count`` is less than 1."""
+    if count < 1:
+        raise ValueError(f"The number of alternatives must be at least 1, got {count!r}.")
     texts = [column.name for column in model.codec.schema.modelled if column.type == "text"]
     if not texts or model.target is not None:
         raise CapabilityError(
             type(model.density_of_x).__name__,
             "alternatives of a string",
             "no string" if not texts else "a target beside it",
-            "Fit JointDensity to a table with a column of strings.",
+            "Use JointDensity, fitted to a table with a column of strings.",
         )
     taken = [name for name in texts if name in ADDED]
     if taken:

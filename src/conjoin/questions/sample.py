@@ -120,7 +120,7 @@ def way_of_draws(
             type(model.density_of_x).__name__,
             "the way from noise to rows",
             "a target beside them",
-            "Fit JointDensity.",
+            "Use JointDensity.",
         )
     generator = stream(seed, "sample")
     asked = model.codec.implied(plain_value(given or {}))

@@ -19,7 +19,7 @@ from torch import Tensor
 from conjoin.codecs.tokens import Tokens
 from conjoin.core import Density, categorical, stream
 from conjoin.core.sampling import Sampling
-from conjoin.marking.watermark import SUB_KEYS, Watermark, Writing
+from conjoin.marking.watermark import SUB_KEYS, KeyedNoise, Watermark
 from conjoin.serving.pieces import Writer
 from conjoin.serving.prefixes import Prefixes
 
@@ -99,7 +99,7 @@ class _Answer:
     noise: torch.Generator
     writer: Writer
     stop: tuple[str, ...]
-    marking: Writing | None = None
+    keyed: KeyedNoise | None = None
     held: list[Piece] = field(default_factory=list)  # may turn out to begin a stop string
     log_p: float = 0.0  # of tokens whose character is not yet whole
     top: tuple[tuple[str, float], ...] = ()
@@ -107,12 +107,12 @@ class _Answer:
 
     def drawn(self, log_q: Tensor) -> int:
         """The next token by log q, (1, V)."""
-        if self.marking is None:
+        if self.keyed is None:
             return int(categorical(log_q, self.noise))
-        code = self.marking.choose(log_q[0].numpy())
+        code = self.keyed.choose(log_q[0].numpy())
         if code is None:
             code = int(categorical(log_q, self.noise))
-        self.marking.add(code)
+        self.keyed.add(code)
         return code
 
     def add(self, code: int, log_p: float, top: tuple[tuple[str, float], ...]) -> Chunk | None:
@@ -235,11 +235,11 @@ class Continuation:
         again = f", again {self.wish.again}" if self.wish.again else ""
         noise = stream(self.wish.seed, f"answer {choice}{again}")
         writer = Writer(self._tokens, self._before)
-        mark = self.wish.watermark
-        if mark is None or self.wish.sampling is None:
+        watermark = self.wish.watermark
+        if watermark is None or self.wish.sampling is None:
             return _Answer(choice, noise, writer, self.wish.stop)
         part = int(torch.randint(SUB_KEYS, (), generator=noise))
-        return _Answer(choice, noise, writer, self.wish.stop, Writing(mark, part))
+        return _Answer(choice, noise, writer, self.wish.stop, KeyedNoise(watermark, part))
 
     def advance(self, seconds: float) -> list[Chunk]:
         """Go on for about so many seconds, at least by one token."""

@@ -201,7 +201,7 @@ class TextModel:
         """What was read before, which the next turn begins with."""
         return Prefixes(self.density)
 
-    def marked(self, said: str, wish: Wish) -> dict[str, Any]:
+    def watermarked(self, said: str, wish: Wish) -> dict[str, Any]:
         """Whether an answer carries the watermark, as whoever has the key will find it."""
         if self.watermark is None:
             return {"on": False, "reason": "the server has no key for one"}

@@ -228,15 +228,15 @@ class TextApi:
         pieces = [piece for chunk in chunks for piece in chunk.pieces]
         written = 0 if text.writing is None else text.writing.count
         said = "".join(chunk.text for chunk in chunks)
-        mark = {}
+        watermark = {}
         if self.model.watermark is not None and text.writing is not None:
-            mark = {"watermark": self.model.marked(said, text.writing.wish)}
+            watermark = {"watermark": self.model.watermarked(said, text.writing.wish)}
         return {
             **text.verdict.about(),
             "log_prob": sum((piece.log_p for piece in pieces), 0.0) if chunks else None,
             "seed": seed,
             "energy": text.tally.energy.shared(body.n).told(token=written / body.n),
-            **mark,
+            **watermark,
         }
 
     @staticmethod

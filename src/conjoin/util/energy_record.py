@@ -13,14 +13,14 @@ from typing import Any
 from conjoin.util.energy import Energy
 from conjoin.util.settings import append_private, config_folder
 
-__all__ = ["Asked", "asked_of", "note_down"]
+__all__ = ["RunEnergy", "asked_of", "note_down"]
 
 FILE = "energy.jsonl"
 OFF = "off"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunEnergy:
     """``energy`` of all ``runs`` that were noted down."""
 
     energy: Energy
@@ -53,7 +53,7 @@ def note_down(folder: str | Path, energy: Energy) -> bool:
     return True
 
 
-def asked_of(folder: str | Path) -> Asked | None:
+def asked_of(folder: str | Path) -> RunEnergy | None:
     """All that was noted down of the model in a folder; None where nothing was."""
     model = _hash_of(folder)
     try:
@@ -67,7 +67,7 @@ def asked_of(folder: str | Path) -> Asked | None:
     total = known[0]
     for each in known[1:]:
         total += each
-    return Asked(total, len(known))
+    return RunEnergy(total, len(known))
 
 
 def _energy_in(line: str) -> Energy | None:

@@ -16,7 +16,7 @@ __all__ = ["template_in_file", "tokenizer_in_file", "vocabulary_in_file"]
 MERGED_BYTES = "gpt2"  # the one model of tokens that is read
 # what token_type says
 UNKNOWN = 2
-MARK = 3
+CONTROL = 3
 WRITTEN = 4  # a token of the user's own, which is text
 TYPES = range(1, 7)
 DIGITS_APART = {"type": "Digits", "individual_digits": True}
@@ -132,7 +132,7 @@ def _added(file: GGUF, tokens: list[str]) -> list[dict[str, Any]]:
     return [
         {"id": code, "content": tokens[code], **plain, "special": kind != WRITTEN}
         for code, kind in enumerate(kinds)
-        if kind in (UNKNOWN, MARK, WRITTEN)
+        if kind in (UNKNOWN, CONTROL, WRITTEN)
     ]
 
 

@@ -106,7 +106,8 @@ class PointsFlow(Config):
     repeats
         Noises that each cloud of a step is seen with.
     recycles
-        Whether the network sees its own first answer and answers again: twice the time.
+        Whether the network sees its own first answer and answers again: twice the time. An
+        experiment: tests hold it to the contract, and no benchmark has shown that it helps.
     details
         Differences of a distance from the expected one that the network tells apart; a standard
         deviation of a coordinate is 1.5.

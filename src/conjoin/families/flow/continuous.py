@@ -10,8 +10,9 @@ equations 21 to 23 and 3; the change of log p: R. Chen, Y. Rubanova, J. Bettenco
 (2018), Neural ordinary differential equations, equation 8. s is the width of the blur around each
 row. The equation is solved by the classical Runge-Kutta method with fixed steps; the trace is exact
 up to 32 numbers, and Hutchinson's estimate beyond (W. Grathwohl et al. (2019), FFJORD, equation 7).
-``solver_error`` says how far off both may be, in nats. Classes and coded columns are context: see
-``parts``.
+``solver_error`` says how far off both may be, in nats: with ten steps of two columns that form two
+half moons .003 a row on the average and .03 at most, so log p is approximate. Classes and coded
+columns are context: see ``parts``.
 
 Shape letters: B rows, M smooth numbers, C inputs of the context, Q probes of the trace.
 
@@ -103,7 +104,7 @@ class FlowMatching(PatientConfig):
 
 
 class MatchedDensity(PartsDensity):
-    """log p by solving an equation: exact but for the solver's error, up to 32 numbers; a
+    """log p by solving an equation: off by the solver's error to either side, up to 32 numbers; a
     Monte-Carlo estimate beyond."""
 
     config_class = FlowMatching
@@ -125,8 +126,10 @@ class MatchedDensity(PartsDensity):
     @property
     def capabilities(self) -> Capabilities:
         rough = self.cells or self.estimated
+        # nothing is solved where all columns are coded
+        plain = Likelihood.APPROXIMATE if len(self.smooth) else Likelihood.EXACT
         return self._able(
-            likelihood=Likelihood.LOWER_BOUND if rough else Likelihood.EXACT,
+            likelihood=Likelihood.LOWER_BOUND if rough else plain,
             objective="surrogate",
             stochastic=rough,
         )

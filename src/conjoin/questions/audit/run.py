@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.questions.audit.extraction import Extraction, extraction, string_columns
+from conjoin.questions.audit.given import Tables, tables_of
 from conjoin.questions.audit.groups import Groups, served
 from conjoin.questions.audit.membership import (
     MIN_STRANGERS,
@@ -29,10 +30,11 @@ NEEDS_HOLDOUT = "no rows were given that the model has never seen"
 @dataclasses.dataclass(frozen=True)
 class Audit:
     """What was found; a part that could not be measured is None, and ``missing`` says why, by the
-    part's name. ``energy``: of the fit."""
+    part's name. ``tables``: what the rows are that were given; ``energy``: of the fit."""
 
     rows: int
     held_out: int
+    tables: Tables
     planted: Planted | None
     membership: Membership | None
     copies: CopyCheck | None
@@ -47,6 +49,7 @@ class Audit:
         return {
             "rows": self.rows,
             "held_out": self.held_out,
+            **self.tables.to_json(),
             **{name: None if part is None else part.to_json() for name, part in parts.items()},
             "extraction": [each.to_json() for each in self.extraction],
             "groups": [each.to_json() for each in self.groups],
@@ -56,7 +59,7 @@ class Audit:
 
     def words(self) -> list[str]:
         """What was found, in sentences."""
-        said = []
+        said = self.tables.words()
         if self.planted is not None:
             said.append(_of_planted(self.planted))
         if self.membership is not None:
@@ -89,19 +92,24 @@ class Audit:
 
 
 def _of_planted(found: Planted) -> str:
+    left_out = ""
+    if found.unasked:
+        which = f"column{'s' if len(found.unasked) > 1 else ''} {', '.join(found.unasked)}"
+        left_out = f" (asked without the {which}, which some canaries lack)"
     figures = (
         f"{found.bits:.1f} bits of exposure, 1.4 without memory, {found.most:.1f} at most; "
         f"p = {found.p_value:.2g}"
     )
     if not found.own_references:
         return (
-            f"Planted rows: beside rows whose every cell is drawn from its own column, {figures}. "
+            f"Planted rows{left_out}: beside rows whose every cell is drawn from its own column, "
+            f"{figures}. "
             "That p-value holds only if the planted rows were made in the same way, which nothing "
             f"says; to tell memory from rows that are merely likely, add a column {PLANTED!r}: yes "
             "for them, no for others that were made in the same way and left out."
         )
     how = "remembers them" if found.remembered else "does not know them from their like"
-    return f"Planted rows: the model {how} ({figures})."
+    return f"Planted rows{left_out}: the model {how} ({figures})."
 
 
 def _of_promise(found: Groups) -> str:
@@ -189,11 +197,15 @@ def audit(
     Raises
     ------
     ValueError
-        If a column is not there, or shadows is odd or below 0.
+        If a column is not there, shadows is odd or below 0, or most of ``X_held`` are rows of
+        ``X``.
     """
     if shadows < 0 or shadows % 2:
         raise ValueError(f"shadows must be even, as they come in pairs of halves, got {shadows}.")
     model = estimator._model()
+    if X_held is not None:
+        _check_groups(model, X_held, y_held, by)
+    tables = tables_of(model, X, y, X_held, y_held)
     rng = np.random.default_rng(random_state)
     missing: dict[str, str] = {}
     held = 0 if X_held is None else len(X_held)
@@ -212,9 +224,13 @@ def audit(
         for part in ("membership", "copies and strings", *(["groups"] if by else [])):
             missing[part] = NEEDS_HOLDOUT
     else:
+        members = _Rows(X, y, tables.alone)
         found["membership"] = _membership(
-            estimator, X, y, X_held, y_held, shadows, rng, missing, verbose
+            estimator, members, _Rows(X_held, y_held, tables.new), shadows, rng, missing, verbose
         )
+        unknown = np.flatnonzero(tables.unknown)
+        X_held = taken(X_held, unknown)
+        y_held = None if y_held is None else taken(_column(y_held), unknown)
         drawn = estimator.sample(draws, random_state=random_state)[0]
         found |= _given_back(model, X, X_held, drawn, rng, missing)
         found["groups"] = _served(estimator, X_held, y_held, by, false_alarm, max_error)
@@ -222,15 +238,26 @@ def audit(
         missing["groups"] = "no column was named to tell them by"
     spent = {k: v for k, v in model.facts.get("energy", {}).items() if k != "brain_days"}
     energy = Energy(**spent) if spent else None
-    return Audit(len(X), held, **found, energy=energy, missing=missing)
+    return Audit(len(X), held, tables, **found, energy=energy, missing=missing)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Rows, their labels, and (B,) of which of them membership may be asked."""
+
+    X: Any
+    y: Any
+    asked: np.ndarray
+
+    def places(self, rng: np.random.Generator) -> np.ndarray:
+        """Where those stand that are asked about: all that may be, or some of them."""
+        return rng.permutation(np.flatnonzero(self.asked))[:MAX_ASKED_ROWS]
 
 
 def _membership(
     estimator: Any,
-    X: Any,
-    y: Any,
-    X_held: Any,
-    y_held: Any,
+    members: _Rows,
+    strangers: _Rows,
     shadows: int,
     rng: np.random.Generator,
     missing: dict[str, str],
@@ -238,27 +265,32 @@ def _membership(
 ) -> Membership | None:
     """Of some of the rows; None where it can't be measured."""
     needs_labels = estimator.model_.target is not None
+    there = int(strangers.asked.sum())
     if not shadows:
         missing["membership"] = "no shadow models were asked for"
-    elif len(X_held) < MIN_STRANGERS:
+    elif there < MIN_STRANGERS:
+        alone = "" if there == len(strangers.X) else " that equal no training row"
         missing["membership"] = (
-            f"a false-positive rate of 1 % needs {MIN_STRANGERS} held-out rows, there are "
-            f"{len(X_held)}"
+            f"a false-positive rate of 1 % needs {MIN_STRANGERS} held-out rows{alone}, there are "
+            f"{there}"
         )
-    elif needs_labels and (y is None or y_held is None):
+    elif not members.asked.any():
+        missing["membership"] = "every training row equals another one"
+    elif needs_labels and (members.y is None or strangers.y is None):
         missing["membership"] = "shadow models are fitted to labelled rows, and labels are missing"
     if "membership" in missing:
         return None
-    both = _joined(X, X_held)
-    labels = None if not needs_labels else _joined(_column(y), _column(y_held))
-    some = rng.permutation(len(X))[:MAX_ASKED_ROWS]
-    others = rng.permutation(len(X_held))[:MAX_ASKED_ROWS]
-    places = np.concatenate([some, len(X) + others])
+    both = _joined(members.X, strangers.X)
+    labels = None if not needs_labels else _joined(_column(members.y), _column(strangers.y))
+    some = members.places(rng)
+    others = strangers.places(rng)
+    places = np.concatenate([some, len(members.X) + others])
     with Progress(verbose).phase("fitting shadow models", shadows) as bar:
         scores, inside = shadows_of(
             estimator, both, labels, taken(both, places), places, shadows, rng, bar.update
         )
-    return membership(estimator, taken(X, some), taken(X_held, others), scores, inside)
+    asked = (taken(members.X, some), taken(strangers.X, others))
+    return membership(estimator, *asked, scores, inside)
 
 
 def _joined(one: Any, two: Any) -> Any:
@@ -304,6 +336,20 @@ def _texts(frame: pd.DataFrame, name: Any) -> list[str]:
     return [str(cell) for cell in frame[name].dropna()]
 
 
+def _check_groups(model: Any, X_held: Any, y_held: Any, by: tuple[str, ...]) -> None:
+    """ValueError, before any work is done, where a column to tell groups by is not there."""
+    for name in by:
+        if not _is_target(model, name, y_held) and not (
+            isinstance(X_held, pd.DataFrame) and name in X_held
+        ):
+            there = ", ".join(map(str, X_held)) if isinstance(X_held, pd.DataFrame) else "none"
+            raise ValueError(f"There is no column {name!r} to tell groups by; there are {there}.")
+
+
+def _is_target(model: Any, name: str, y_held: Any) -> bool:
+    return model.target is not None and name == str(model.target.name) and y_held is not None
+
+
 def _served(
     estimator: Any,
     X_held: Any,
@@ -318,12 +364,7 @@ def _served(
         labels, known, *_ = estimator._read_target(y_held, len(X_held))
     out = []
     for name in by:
-        if model.target is not None and name == str(model.target.name) and y_held is not None:
-            cells = _column(y_held).rename(name)
-        elif isinstance(X_held, pd.DataFrame) and name in X_held:
-            cells = X_held[name]
-        else:
-            there = ", ".join(map(str, X_held)) if isinstance(X_held, pd.DataFrame) else "none"
-            raise ValueError(f"There is no column {name!r} to tell groups by; there are {there}.")
+        own = _is_target(model, name, y_held)
+        cells = _column(y_held).rename(name) if own else X_held[name]
         out.append(served(model, X_held, cells, labels, known, false_alarm, max_error))
     return out

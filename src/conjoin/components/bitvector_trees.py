@@ -1,4 +1,4 @@
-"""Where rows arrive in many small trees, by marks in place of walks.
+"""Where rows arrive in many small trees, by bit vectors in place of walks.
 
 Each inner node whose question a row answers with "right" strikes out the leaves on its left; the
 first leaf that is left is where the row arrives (C. Lucchese et al. (2015), QuickScorer, section
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from conjoin.core.shapes import Bool, Float, Int
 
-__all__ = ["MAX_LEAVES", "Marked", "Nodes", "arrivals", "marked", "values_at"]
+__all__ = ["MAX_LEAVES", "Bitvectors", "Nodes", "arrivals", "bitvectors", "values_at"]
 
 MAX_LEAVES = 31  # of a tree: one bit each of a number of 32 bits with a sign
 BLOCK_CELLS = 1 << 17  # rows times trees that are done at once, so that they stay in the cache
@@ -52,7 +52,7 @@ class _Column(NamedTuple):
     kept: Int[Tensor, "M t"]  # leaves left, by the place of a value
 
 
-class Marked(NamedTuple):
+class Bitvectors(NamedTuple):
     """Trees of more than a root, and the leaf of each place of each of them."""
 
     trees: Int[Tensor, " A"]
@@ -63,27 +63,27 @@ class Marked(NamedTuple):
 def arrivals(table: Float[Tensor, "B F"], nodes: Nodes) -> Int[Tensor, "B T"]:
     """The leaf of each tree, which has ``MAX_LEAVES`` at most, where each row arrives."""
     trees, count = nodes.feature.shape
-    marks = marked(nodes, table.isnan().any(0).tolist())
+    bits = bitvectors(nodes, table.isnan().any(0).tolist())
     roots = torch.arange(trees) * count
-    blocks = list(values_at(table, marks, marks.leaf, roots))
+    blocks = list(values_at(table, bits, bits.leaf, roots))
     return torch.cat(blocks) if blocks else roots.expand(len(table), -1)
 
 
 def values_at(
-    table: Float[Tensor, "B F"], marks: Marked, of_leaf: Tensor, of_root: Tensor
+    table: Float[Tensor, "B F"], bits: Bitvectors, of_leaf: Tensor, of_root: Tensor
 ) -> Iterator[Tensor]:
     """(b, T) for a block of rows after the other, what ``of_leaf`` has of the leaf where each row
-    arrives, in the order of ``marks.leaf``; ``of_root`` (T,) of trees that are a root alone."""
-    places = [_places(table, column) for column in marks.columns]
-    step = max(1, BLOCK_CELLS // max(1, len(marks.trees)))
+    arrives, in the order of ``bits.leaf``; ``of_root`` (T,) of trees that are a root alone."""
+    places = [_places(table, column) for column in bits.columns]
+    step = max(1, BLOCK_CELLS // max(1, len(bits.trees)))
     starts = range(0, len(table), step)
     for at in starts:
         rows = min(step, len(table) - at)
         out = of_root.expand(rows, -1)
-        if len(marks.trees):
-            left = _first_left(marks, [each[at : at + step] for each in places])
+        if len(bits.trees):
+            left = _first_left(bits, [each[at : at + step] for each in places])
             found = of_leaf.take(left)
-            out = found if len(marks.trees) == len(of_root) else _put(out, marks.trees, found)
+            out = found if len(bits.trees) == len(of_root) else _put(out, bits.trees, found)
         yield out
 
 
@@ -108,11 +108,11 @@ def _places(table: Float[Tensor, "B F"], column: _Column) -> Int[Tensor, " B"]:
     return torch.where(value.isnan(), len(column.edges) + 1, above)
 
 
-def _first_left(marks: Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "b A"]:
+def _first_left(bits: Bitvectors, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "b A"]:
     """The place of the first leaf that is left, among those of all trees."""
     whole = (1 << MAX_LEAVES) - 1
-    left = torch.full((len(places[0]), len(marks.trees)), whole, dtype=torch.int32)
-    each = list(zip(marks.columns, places, strict=True))
+    left = torch.full((len(places[0]), len(bits.trees)), whole, dtype=torch.int32)
+    each = list(zip(bits.columns, places, strict=True))
     for column, place in each:
         if column.trees is None:
             left &= column.kept.index_select(0, place)
@@ -136,9 +136,9 @@ def _kept(column: _Column, place: Int[Tensor, " b"]) -> Int[Tensor, "t b"]:
     return column.kept.index_select(0, place).T
 
 
-def marked(
+def bitvectors(
     nodes: Nodes, gaps: Sequence[bool], indicators: Sequence[tuple[int, int]] = ()
-) -> Marked:
+) -> Bitvectors:
     """``gaps``: in which columns of the table a cell is missing. ``indicators``: the first column
     and the number of those of which at most one is 1 and the others are 0, as the levels of a
     category have them."""
@@ -175,7 +175,7 @@ def marked(
         if len(own) and index not in grouped:
             struck = torch.where(stays[own], -1, kept[own]) if gaps[index] else None
             columns.append(_column(index, value[own], tree[own], kept[own], struck, trees))
-    return Marked(some, columns, leaf)
+    return Bitvectors(some, columns, leaf)
 
 
 def _category(

@@ -1,11 +1,11 @@
-"""Where rows arrive in small trees: marks say the same as walks."""
+"""Where rows arrive in small trees: bit vectors say the same as walks."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from conjoin.components.marked_trees import MAX_LEAVES, Nodes, arrivals, marked, values_at
+from conjoin.components.bitvector_trees import MAX_LEAVES, Nodes, arrivals, bitvectors, values_at
 from conjoin.core import Event, Space, Variable
 from conjoin.predictors.base import Design
 from conjoin.predictors.trees import Trees, _trees
@@ -63,7 +63,7 @@ def test_many_rows_are_done_in_blocks(monkeypatch):
     trees, _, x = boosted(False, 9, True)
     table = torch.as_tensor(x)
     whole = trees.of_table(table)
-    monkeypatch.setattr("conjoin.components.marked_trees.BLOCK_CELLS", 500)
+    monkeypatch.setattr("conjoin.components.bitvector_trees.BLOCK_CELLS", 500)
     assert torch.equal(trees.of_table(table), whole)
     assert torch.allclose(torch.cat([trees.of_table(row) for row in table.split(1)]), whole)
 
@@ -100,13 +100,13 @@ def test_levels_of_a_category_are_one_look_up():
     trees, table = of_words()
     assert trees.design.indicators == [(1, 2), (3, 5), (8, 9)]
     gaps = table.isnan().any(0).tolist()
-    marks = marked(trees._nodes, gaps, trees.design.indicators)
-    assert [(column.first, column.levels) for column in marks.columns if column.levels] == [
+    bits = bitvectors(trees._nodes, gaps, trees.design.indicators)
+    assert [(column.first, column.levels) for column in bits.columns if column.levels] == [
         each for each in trees.design.indicators if (trees.feature >= each[0]).any()
     ]
     count = trees.feature.shape[1]
     roots = torch.arange(len(trees.feature)) * count
-    found = torch.cat(list(values_at(table, marks, marks.leaf, roots)))
+    found = torch.cat(list(values_at(table, bits, bits.leaf, roots)))
     assert torch.equal(found, trees._walk(table))
 
 
@@ -116,8 +116,8 @@ def test_indicators_that_are_asked_otherwise_are_plain_columns():
     own = (trees.feature == 5) & (trees.branches[..., 0] != torch.arange(trees.feature.shape[1]))
     assert own.any()
     trees.threshold[own] = -0.5
-    marks = marked(trees._nodes, table.isnan().any(0).tolist(), trees.design.indicators)
-    assert (3, 5) not in [(column.first, column.levels) for column in marks.columns]
+    bits = bitvectors(trees._nodes, table.isnan().any(0).tolist(), trees.design.indicators)
+    assert (3, 5) not in [(column.first, column.levels) for column in bits.columns]
     assert torch.equal(
         trees.of_table(table), torch.cat([trees.of_table(row) for row in table.split(9)])
     )
