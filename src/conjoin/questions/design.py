@@ -65,7 +65,7 @@ def design(
     how
         "best": the most probable; "draw": draws from p(molecule | wish).
     method
-        How half of the proposals are made, by their tokens: "redrawn", "prompted", "guided" or
+        How half of the proposals are made: "redrawn", "prompted", "guided" or
         "tuned"; the other half are plain draws, whose acceptance is that of rejection. None: the
         first where no columns stand beside the molecules, else the second.
     proposals

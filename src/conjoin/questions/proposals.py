@@ -88,13 +88,14 @@ def proposed(
     count: int,
     generator: torch.Generator,
 ) -> pd.DataFrame:
-    """Proposals of one way, as many as cost about the tokens of ``count`` plain draws.
+    """Proposals of one way: ``count`` strings, or those of chains that draw about as many tokens as
+    ``count`` strings which are told the wish.
 
     Returns
     -------
     DataFrame
         The columns of the molecules, ``_way``, ``_canonical`` (None where it is no molecule),
-        ``_score`` = log p(y in W | x), ``_tokens`` that were drawn for it, and ``_chains``: how
+        ``_score`` = log p(y in W | x), ``_tokens`` that were drawn for it, and ``_chains``, how
         many chains ended there.
     """
     judge = _Judge(model, wishes)
@@ -105,8 +106,8 @@ def proposed(
         canonical, score = judge(made.x)
         drawn: pd.DataFrame = model.codec.decode(made.x.value)
         told = pd.Series(canonical, drawn.index, dtype=object)
-        own = {"_canonical": told, "_score": score, "_tokens": made.tokens, "_chains": made.chains}
-        parts.append(drawn.assign(**own, _way=way))
+        own: dict[str, Any] = {"_canonical": told, "_score": score, "_way": way}
+        parts.append(drawn.assign(**own, _tokens=made.tokens, _chains=made.chains))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from conjoin.core import Density, Event
 from conjoin.core.event import joined
+from conjoin.core.random import resampled
 from conjoin.core.shapes import Float, Int
-from conjoin.families.autoregressive.guidance import resampled
 
 __all__ = ["Redrawn", "redrawn"]
 
@@ -95,8 +95,9 @@ def redrawn(
     most = tokens + int(drawn.sum())
     round_tokens = 0
     while int(drawn.sum()) + round_tokens <= most:
-        before, power = power, _next_power(weight[at], power)
-        at = at[_kept(weight[at], power - before, chains, generator)]
+        after = _next_power(weight[at], power)
+        at = at[_kept(weight[at], after - power, chains, generator)]
+        power = after
         now = strings.take(at)
         length = now.there.sum(1)
         cut = (torch.rand(chains, generator=generator) * (length + 1)).long()
@@ -132,7 +133,8 @@ def _next_power(weight: Float[Tensor, " B"], power: float) -> float:
     some = weight[torch.isfinite(weight)]
     if not len(some):
         return power
-    low, high = power, 1.0
+    low = power
+    high = 1.0
     for trial in range(HALVINGS):
         middle = high if trial == 0 else (low + high) / 2
         share = ((middle - power) * some).softmax(0)

@@ -10,9 +10,8 @@ section 3.5). Copies of one beginning are no independent draws. log p in nats.
 
 Shape letters: B rows, T positions.
 
->>> share = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
->>> resampled(share, 3, torch.Generator()).tolist()
-[1, 1, 1]
+>>> _as_far(torch.tensor([[0], [0]]), torch.tensor([False, True])).mask.tolist()
+[[True, False], [True, True]]
 """
 
 from collections.abc import Callable
@@ -22,9 +21,10 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event, categorical
-from conjoin.core.shapes import Float, Int
+from conjoin.core.random import resampled
+from conjoin.core.shapes import Int
 
-__all__ = ["guided", "resampled"]
+__all__ = ["guided"]
 
 LEAST_EFFECTIVE_SHARE = 0.5  # of the particles, under which they are drawn anew
 
@@ -97,12 +97,3 @@ def _as_far(strings: Int[Tensor, "B T"], whole: Tensor) -> Event:
     known = torch.ones_like(strings, dtype=torch.bool)
     known[:, -1] = whole
     return Event(strings.clamp_min(0), known, strings >= 0)
-
-
-def resampled(
-    share: Float[Tensor, " B"], rows: int, generator: torch.Generator | None
-) -> Int[Tensor, " R"]:
-    """Places of so many rows, each about as often as its share (systematic resampling)."""
-    start = torch.rand(1, generator=generator, dtype=torch.float64)
-    at = (torch.arange(rows) + start) / rows
-    return torch.searchsorted(share.cumsum(0), at).clamp_max(len(share) - 1)
