@@ -1057,7 +1057,8 @@ class Writer:
     def told(self, values: Mapping[int, float]) -> Any:
         """What the density is told where some columns are known, for one row."""
         width = self.whole.width
-        columns = Event(torch.zeros(1, width), torch.zeros(1, width, dtype=torch.bool))
+        nothing = torch.zeros(1, width, dtype=torch.bool)
+        columns = Event(nothing.double(), nothing)
         for column, value in values.items():
             columns.value[:, column] = value
             columns.mask[:, column] = True
