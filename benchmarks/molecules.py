@@ -25,7 +25,9 @@ import hashlib
 import json
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,9 +44,11 @@ from conjoin.codecs.smiles.fragments import _descriptors
 from conjoin.core import stream
 from conjoin.datasets import load_molecules
 from conjoin.families.multimodal import Multimodal
-from conjoin.questions.design import _judged, _wishes
+from conjoin.questions.proposals import proposed
+from conjoin.questions.wishes import Wish, views_of, wishes_of
 from conjoin.util.energy import Meter
 
+PROPERTIES = ["QED", "SA", "logP"]
 TEST_SHARE = 0.1
 DIVERSITY_MOLECULES = 1_000
 NEAR_MOLECULES = 2_000  # of the test set, among which the nearest is looked for
@@ -214,94 +218,168 @@ def learned(asked, name, train, reading):
     return model
 
 
-def judged_by_fragments(asked, train):
-    """The default p(y | x) of molecules, learned from some of them; its network learns nothing."""
+def judges_by_fragments(asked, train):
+    """Of each property a model with the default p(y | x) of molecules, learned from some of them;
+    its network learns nothing. It is kept in the folder ``out``. With ``fast`` each property has a
+    model of its own, with fewer folds and trees."""
+    if not asked.fast:
+        model = judged_by_fragments(asked, train, "judge", PROPERTIES, "default")
+        return dict.fromkeys(PROPERTIES, model)
+    return {
+        name: judged_by_fragments(asked, train, f"judge-{name}", name, "fast")
+        for name in asked.properties
+    }
+
+
+def judged_by_fragments(asked, train, called, names, speed):
+    folder = Path(asked.out) / called if asked.out else None
+    if folder is not None and folder.exists():
+        return conjoin.load(folder)
     some = train[: asked.judged]
     family = Multimodal(strings={"width": 8, "blocks": 1, "steps": 1, "family": "sequence"})
     start = time.process_time()
-    model = JointRegressor(family=family, predictor=["fragments"], random_state=0)
-    model.fit(pd.Series(some, name="smiles"), computed(some), calibration=asked.calibration)
-    print(json.dumps({"judge_rows": len(some), "fit_cpu_s": time.process_time() - start}))
+    model = JointRegressor(family=family, predictor=["fragments"], speed=speed, random_state=0)
+    y = computed(some)[names]
+    model.fit(pd.Series(some, name="smiles"), y, calibration=asked.calibration)
+    taken = time.process_time() - start
+    print(json.dumps({"judge of": names, "rows": len(some), "fit_cpu_s": taken}), flush=True)
+    if folder is not None:
+        model.save(folder)
     return model
 
 
 def error_of_prediction(model, smiles):
     """Mean absolute error of each property."""
-    return (model.predict(smiles).reset_index(drop=True) - computed(smiles)).abs().mean().to_dict()
+    told = pd.DataFrame(np.asarray(model.predict(smiles)), columns=list(views_of(model.model_)))
+    return (told - computed(smiles))[told.columns].abs().mean().to_dict()
 
 
 def conditional(asked):
     """Mean absolute deviation of draws from what was wanted of QED, SA and logP: of all different
-    valid ones, and of the best by p(wish | molecule), all at equal numbers of strings; beside those
-    of a twin, whose network learned at equal budget nearly nothing but to predict. The joint's are
-    judged by its network alone, or with ``judged`` by the default p(y | x) of so many rows."""
+    valid ones, and of the best by p(wish | molecule), all of as many plain strings or their tokens;
+    beside those of a twin, whose network learned at equal budget nearly nothing but to predict. The
+    joint's are judged by its network alone, or with ``judged`` by the default p(y | x) of so many
+    rows. With ``dev`` the wishes are quantiles of training molecules, and the seed is another: what
+    is chosen by them is not chosen by what is reported."""
     frame = load_molecules("moses_mini").frame
     train = canonical(frame[frame.split == "train"].smiles.iloc[: asked.rows])
     test = canonical(frame[frame.split == "test"].smiles.iloc[: asked.tests])
     joint = learned(asked, "joint", train, asked.reading)
     twin = learned(asked, "twin", train, 0.95)
-    judge = judged_by_fragments(asked, train) if asked.judged else joint
-    for name, model in (("joint", joint), ("twin", twin), ("judge", judge)):
+    judges = dict.fromkeys(PROPERTIES, joint)
+    if asked.judged:
+        judges = judges_by_fragments(asked, train)
+    for name, model in {"joint": joint, "twin": twin, **judges}.items():
         print(json.dumps({"predicted by": name} | error_of_prediction(model, test)), flush=True)
     wanted = computed(test).quantile([0.1, 0.5, 0.9])
-    for name in wanted:
-        rows = [deviations(joint, twin, judge, name, value, asked) for value in wanted[name]]
+    if asked.dev:
+        wanted = computed(train[: asked.tests]).quantile([0.25, 0.75])
+    for name in asked.properties:
+        judge = judges[name]
+        rows = [
+            deviations(joint, twin, judge, name, value, asked, set(train)) for value in wanted[name]
+        ]
         for value, row in zip(wanted[name], rows, strict=True):
             print(json.dumps({"property": name, "wanted": value} | row), flush=True)
         means = pd.DataFrame(rows).mean().to_dict()
         print(json.dumps({"property": name, "wanted": "mean of these"} | means), flush=True)
 
 
-def deviations(joint, twin, judge, name, value, asked):
+@dataclass(frozen=True)
+class Elsewhere(Wish):
+    """A wish about rows of another model's ``codec``."""
+
+    codec: Any = None
+
+    def log_mass(self, x):
+        (molecules,) = self.codec.structures
+        smiles = [read_smiles(each).canonical for each in molecules.strings(x.value)]
+        return super().log_mass(encoded(self.view, smiles).event)
+
+
+def encoded(view, smiles):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tokens that a judge of few rows never saw
+        return view.encode(view.codec.rows(pd.DataFrame({"smiles": list(smiles)})))
+
+
+def deviations(joint, twin, judge, name, value, asked, known):
     """Of one wanted value. ``p``: the share of all strings that is expected to be as wanted, by the
     model's own word; ``hit``: that which is, of all strings."""
     out = {}
-    drawn = None
+    plain = None
     judges = {joint: judge, twin: twin}
+    seed = 1 if asked.dev else 0
     for who, model, ways in (("", joint, asked.ways), ("twin ", twin, asked.twin_ways)):
-        (wish,) = _wishes(model.model_, {name: value})
+        (wish,) = wishes_of(model.model_, {name: value})
+        (own,) = wishes_of(judges[model].model_, {name: value})
+        own = Elsewhere(name, own.view, own.low, own.high, own.share, model.model_.codec)
         ends = wish.view.number.decode(torch.tensor([wish.low, wish.high]).double())
         for way in ways:
-            made = _judged(model.model_, [wish], way, asked.samples, stream(0, "design"))
-            made = rescored(judges[model], made, name, value)
-            out |= told_of(f"{who}{way}", made, name, value, ends, asked.best)
-            drawn = made if (who, way) == ("", "drawn") else drawn
-    if drawn is None:
+            told = own if way in ("tuned", "redrawn") else wish
+            noise = stream(seed, "design")
+            made = proposed(model.model_, [told], way, asked.samples, noise)
+            made = made if told is own else rescored(judges[model], made, name, value)
+            out |= told_of(f"{who}{way}", made, name, value, ends, asked.best, known)
+            plain = made if (who, way) == ("", "drawn") else plain
+    if plain is None:
         return out
-    judged = rescored(twin, drawn, name, value)
-    return out | told_of("drawn by joint, best by twin", judged, name, value, ends, asked.best)
+    judged = rescored(twin, plain, name, value)
+    return out | told_of(
+        "drawn by joint, best by twin", judged, name, value, ends, asked.best, known
+    )
 
 
 def rescored(judge, made, name, value):
     """The draws with log p(wish | molecule) of another model."""
-    (wish,) = _wishes(judge.model_, {name: value})
+    (wish,) = wishes_of(judge.model_, {name: value})
     valid = made["_canonical"].notna()
     score = np.full(len(made), -np.inf)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tokens that a judge of few rows never saw
-        x = wish.view.encode(
-            wish.view.codec.rows(made[valid][["_canonical"]].set_axis(["smiles"], axis=1))
-        )
-    score[valid] = wish.log_mass(x.event).numpy()
+    score[valid] = wish.log_mass(encoded(wish.view, made["_canonical"][valid]).event).numpy()
     return made.assign(_score=score)
 
 
-def told_of(word, made, name, value, ends, best):
-    """Of the draws of one way."""
+def diversity(smiles):
+    """1 - the mean Tanimoto similarity of pairs."""
+    prints = fingerprints(smiles)
+    among = [np.mean(DataStructs.BulkTanimotoSimilarity(each, prints)) for each in prints]
+    return 1 - float(np.mean(among)) if among else 0.0
+
+
+def told_of(word, made, name, value, ends, best, known):
+    """Of the draws of one way: ``tokens`` that it took, ``per 1000``: how many different molecules
+    as wanted there are for a thousand of them. ``chains``: of where chains ended, as often as they
+    did, the mean deviation, and the share that is as wanted."""
     valid = made[made["_canonical"].notna()]
     unique = valid.drop_duplicates("_canonical")
-    true = computed(unique["_canonical"])[name].to_numpy()
-    off = np.abs(true - value)
-    hit = unique["_canonical"][(true >= ends[0]) & (true <= ends[1])]
-    chosen = np.argsort(-unique["_score"].to_numpy(dtype=float), kind="stable")[:best]
-    return {
-        f"{word}: valid": len(valid) / len(made),
-        f"{word}: different": len(unique) / len(made),
-        f"{word}: all": off.mean(),
-        f"{word}: best": off[chosen].mean(),
-        f"{word}: p": float(np.exp(made["_score"].astype(float)).mean()),
-        f"{word}: hit": float(valid["_canonical"].isin(hit).mean()) * len(valid) / len(made),
+    true = pd.Series(computed(unique["_canonical"])[name].to_numpy(), unique["_canonical"])
+    off = (true - value).abs()
+    hit = (true >= ends[0]) & (true <= ends[1])
+    order = np.argsort(-unique["_score"].to_numpy(dtype=float), kind="stable")[:best]
+    chosen = list(unique["_canonical"].iloc[order])
+    tokens = float(made["_tokens"].sum())
+    ended = valid["_canonical"].repeat(valid["_chains"])
+    out = {
+        "valid": len(valid) / len(made),
+        "strings": len(made),
+        "tokens": tokens,
+        "different": len(unique) / len(made),
+        "all": off.mean(),
+        "best": off[chosen].mean(),
+        "best: novel": float(np.mean([each not in known for each in chosen])),
+        "best: diversity": diversity(chosen),
+        "p": float(np.exp(made["_score"].astype(float)).mean()),
+        "hit": float(valid["_canonical"].map(hit).mean()) * len(valid) / len(made),
+        "per 1000": 1000 * float(hit.sum()) / tokens,
     }
+    if len(ended):
+        out |= {
+            "chains": off[ended].mean(),
+            "chains: hit": hit[ended].mean(),
+            "chains: different": ended.nunique() / len(ended),
+            "chains: diversity": diversity(list(ended.unique())),
+        }
+    return {f"{word}: {each}": told for each, told in out.items()}
 
 
 def scaffold_split(smiles):
@@ -437,7 +515,11 @@ def main():
     wanting.add_argument("--judged", type=int, default=0, help=told)
     wanting.add_argument("--start", help="the folder of a model of molecules to begin from")
     wanting.add_argument("--out", help="a folder that keeps both models, for another call")
-    ways = {"ways": ["drawn", "prompted", "guided"], "twin-ways": ["drawn", "guided"]}
+    told = "each property is judged by a model of its own, learned with speed='fast'"
+    wanting.add_argument("--fast", action="store_true", help=told)
+    wanting.add_argument("--properties", nargs="*", default=PROPERTIES, choices=PROPERTIES)
+    wanting.add_argument("--dev", action="store_true", help="other wishes and another seed")
+    ways = {"ways": ["drawn", "prompted", "guided", "redrawn"], "twin-ways": ["drawn", "guided"]}
     for option, default in ways.items():
         wanting.add_argument(f"--{option}", nargs="*", default=default)
     wanting.set_defaults(run=conditional)

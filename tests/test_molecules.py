@@ -283,7 +283,8 @@ def _made(shares):
     names = [*(f"C{'C' * n}O" for n in range(len(shares))), None]
     score = np.log([*shares, 0.0 + 1e-300])
     score[-1] = -np.inf
-    return pd.DataFrame({"smiles": "", "_canonical": names, "_score": score, "_way": "drawn"})
+    own = {"_canonical": names, "_score": score, "_way": "drawn", "_tokens": 5, "_chains": 0}
+    return pd.DataFrame({"smiles": "", **own})
 
 
 def test_the_best_by_the_wish_come_first():
@@ -293,6 +294,11 @@ def test_the_best_by_the_wish_come_first():
     told = _shares(_made([0.1, 0.6, 0.3]))
     assert told["valid"] == {"drawn": 0.75}
     assert told["acceptance"]["drawn"] == pytest.approx(0.25)
+    assert told["tokens"] == {"drawn": 20}
+    assert told["wanted_per_1000_tokens"]["drawn"] == pytest.approx(50)
+    twice = _shares(pd.concat([_made([0.1, 0.6, 0.3])] * 2))
+    assert twice["acceptance"]["drawn"] == pytest.approx(0.25)
+    assert twice["wanted_per_1000_tokens"]["drawn"] == pytest.approx(25)  # each molecule once
 
 
 def test_what_is_resampled_comes_by_the_weight_of_the_wish():
@@ -300,6 +306,15 @@ def test_what_is_resampled_comes_by_the_weight_of_the_wish():
     first = [_chosen(made, 1, None, "draw", seed)[0]["_canonical"].iloc[0] for seed in range(100)]
     shares = [first.count(name) / 100 for name in ("CO", "CCO", "CCCO")]
     assert shares == pytest.approx([0.1, 0.6, 0.3], abs=0.12)
+
+
+def test_where_chains_ended_is_what_is_drawn():
+    made = _made([0.1, 0.6, 0.3, 0.2]).assign(_chains=[3, 0, 1, 0, 2])
+    first = [_chosen(made, 1, None, "draw", seed)[0]["_canonical"].iloc[0] for seed in range(100)]
+    assert set(first) == {"CO", "CCCO"}
+    assert first.count("CO") == pytest.approx(75, abs=12)
+    assert len(_chosen(made, 5, None, "draw", 0)[0]) == 2  # the last is no molecule
+    assert list(_chosen(made, 1, None, "best", 0)[0]["_canonical"]) == ["CCO"]
 
 
 def test_equal_molecules_with_different_values_are_told():

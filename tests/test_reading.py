@@ -212,7 +212,8 @@ def test_guided_draws_are_those_of_p_by_the_wish(density):
     share = log_p.softmax(0)
     rows = 20_000
     with torch.no_grad():
-        drawn = guided(density, rows, TOLD.check(Record(), rows), _log_wish, stream(3))
+        drawn, tokens = guided(density, rows, TOLD.check(Record(), rows), _log_wish, stream(3))
+    assert rows <= tokens <= 4 * rows  # as many as there are places, at most
     counts = collections.Counter(_texts(drawn))
     found = torch.tensor([counts[text] / rows for text in _texts(every)])
     assert float((found - share).abs().sum()) / 2 < 0.06
@@ -308,7 +309,7 @@ def test_a_small_set_begins_from_a_model_of_other_molecules(tmp_path):
 
 @needs_rdkit
 @pytest.mark.slow
-def test_properties_read_by_the_network_and_designed_by_three_methods(tmp_path):
+def test_properties_read_by_the_network_and_designed_by_each_method(tmp_path):
     size = np.tile(np.arange(1.0, 21.0), 3)
     frame = pd.DataFrame({"smiles": ALCOHOLS + ACIDS + RINGS, "size": size})
     frame["acid"] = np.repeat([0.0, 1.0, 0.3], 20) + 0.01 * size
@@ -324,12 +325,19 @@ def test_properties_read_by_the_network_and_designed_by_three_methods(tmp_path):
     accepted = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for method in ("prompted", "guided", "tuned"):
+        for method in ("prompted", "guided", "tuned", "redrawn"):
             found = again.design(5, size=(3, 7), method=method, proposals=200)
             accepted[method] = found.attrs["acceptance"]
             assert set(found.attrs["tokens"]) == {method, "drawn"}
+        plain = again.design(5, size=(3, 7), proposals=200)
+        assert plain.equals(found) and plain.attrs["tokens"] == found.attrs["tokens"]
+        ended = again.design(5, size=(3, 7), proposals=200, how="draw")
+    assert set(ended["way"]) == {"redrawn"}
+    wanted = found.attrs["wanted_per_1000_tokens"]
+    assert wanted["redrawn"] > wanted["drawn"]
+    assert accepted["redrawn"]["redrawn"] > 1.5 * accepted["redrawn"]["drawn"]
     assert accepted["guided"]["guided"] > 1.5 * accepted["guided"]["drawn"]
-    with pytest.raises(ValueError, match="method='best' is unknown; choose from prompted, guided"):
+    with pytest.raises(ValueError, match="method='best' is unknown; choose from redrawn, prompted"):
         again.design(5, size=(3, 7), method="best")
 
 

@@ -4,7 +4,7 @@ from mutations_base import at
 
 TESTS = ("tests/test_molecules.py", "-m", "not slow")
 TOKENS = (*TESTS, "-k", "pieces or merge or piece or pair")
-DESIGN = (*TESTS, "-k", "wish or resampled or different_values")
+DESIGN = (*TESTS, "-k", "wish or resampled or chains or different_values")
 
 MUTATIONS = [
     *at(
@@ -50,6 +50,26 @@ MUTATIONS = [
             'score = made["_score"].astype(float).map(np.exp)',
             'score = made["_score"].astype(float)',
         ),
+    ),
+    *at(
+        "questions/redrawing.py",
+        ("tests/test_redrawing.py",),
+        (
+            "the number of cuts does not count",
+            " + torch.log((length + 1) / (more + 1))",
+            "",
+        ),
+        (
+            "what is told weighs as if it were p",
+            " + density.log_prob(strings) - density.log_prob(strings, context)",
+            "",
+        ),
+        (
+            "beginnings are paid for",
+            "drawn = torch.cat([drawn, more + 1 - cut])",
+            "drawn = torch.cat([drawn, more + 1])",
+        ),
+        ("all tokens are kept", "(length + 1)).long()", "length).long()"),
     ),
     *at(
         "fitting/split.py",

@@ -19,6 +19,7 @@ WAYS = {
     "drawn": "plain draws",
     "guided": "by what is read from beginnings",
     "tuned": "by a network that learned from its draws",
+    "redrawn": "by chains that draw ends anew",
 }
 
 
@@ -49,16 +50,19 @@ def design(
         ),
     ] = None,
     how: Annotated[
-        str, typer.Option("--how", help="best: the most probable ones; draw: resampled ones.")
+        str,
+        typer.Option("--how", help="best: the most probable ones; draw: by p(molecule | wish)."),
     ] = "best",
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--method",
-            help="Half of the proposals: prompted, the wish is told to the network; guided, it is "
-            "read from beginnings; tuned, a copy of the network learns from its draws.",
+            help="Half of the proposals: redrawn, chains draw the ends of strings anew; prompted, "
+            "the wish is told to the network; guided, it is read from beginnings; tuned, a copy of "
+            "the network learns from its draws [default: redrawn; prompted beside columns].",
+            show_default=False,
         ),
-    ] = "prompted",
+    ] = None,
     proposals: Annotated[
         int | None,
         typer.Option(
@@ -94,8 +98,8 @@ def design(
         named = WAYS[way]
         voice.aside(
             f"Of {told['proposals'][way]:,} proposals ({named}, {told['tokens'][way]:,} tokens) "
-            f"{told['valid'][way]:.0%} are "
-            f"molecules, and {share:.2%} are expected to be as wanted."
+            f"{told['valid'][way]:.0%} are molecules, and {share:.2%} are expected to be as "
+            f"wanted: {told['wanted_per_1000_tokens'][way]:.1f} different ones for 1,000 tokens."
         )
     with marked(voice, "design", model, estimator.model_, out, mark, seed):
         answer(found, out, voice, **told)

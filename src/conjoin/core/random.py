@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["categorical", "draw_seed", "seeded", "stream"]
+__all__ = ["categorical", "draw_seed", "resampled", "seeded", "stream"]
 
 
 def stream(seed: int, *names: str | int) -> torch.Generator:
@@ -36,3 +36,16 @@ def categorical(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     rule."""
     uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits)
     return (logits - torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))).argmax(-1)
+
+
+def resampled(share: Tensor, rows: int, generator: torch.Generator | None) -> Tensor:
+    """(rows,) places in ``share`` (B,), each about as often as its share: systematic resampling
+    (G. Kitagawa (1996), Monte Carlo filter and smoother, appendix A.1).
+
+    >>> share = torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64)
+    >>> resampled(share, 4, torch.Generator()).tolist()
+    [0, 1, 1, 1]
+    """
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    at = (torch.arange(rows) + start) / rows
+    return torch.searchsorted(share.cumsum(0), at).clamp_max(len(share) - 1)

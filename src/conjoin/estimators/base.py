@@ -784,7 +784,7 @@ class _JointEstimator(BaseEstimator):
         keep: str | None = None,
         reference: Any = None,
         how: str = "best",
-        method: str = "prompted",
+        method: str | None = None,
         proposals: int | None = None,
         random_state: Any = 0,
         **wishes: Any,
@@ -802,10 +802,13 @@ class _JointEstimator(BaseEstimator):
         reference : sequence of str, optional
             Known molecules as SMILES, by which novelty and the nearest one are told.
         how : {"best", "draw"}, default "best"
-            The most probable ones, or draws from p(molecule | wish) by resampling.
-        method : {"prompted", "guided", "tuned"}, default "prompted"
-            How half of the proposals are made; the others are plain draws. "prompted": the wish is
-            told to the network. "guided": the network reads from the beginnings of strings how they
+            The most probable ones, or draws from p(molecule | wish): where the chains of "redrawn"
+            ended, with other methods by resampling.
+        method : {"redrawn", "prompted", "guided", "tuned"}, optional
+            How half of the proposals are made; the others are plain draws. "redrawn", the default
+            where no columns stand beside the molecules: Markov chains draw the ends of strings anew
+            and come to p(molecule | wish). "prompted", the default elsewhere: the wish is told to
+            the network. "guided": the network reads from the beginnings of strings how they
             will end, and goes on with those that are likely to be as wanted; it needs
             ``family=Multimodal(strings={"reading": 0.3})``. "tuned": a copy of the network learns
             from its own draws, held near to the model as it was fitted.
@@ -823,7 +826,9 @@ class _JointEstimator(BaseEstimator):
             the ends of their 90 % intervals, ``familiarity``, ``sa`` (synthetic accessibility, 1
             easy to 10 hard) and, by ``reference``, ``novel``, ``nearest`` and ``similarity``.
             ``attrs`` tells the shares of valid proposals, and in ``acceptance["drawn"]`` which
-            share of plain draws would be as wanted; in ``tokens`` how many tokens each way drew.
+            share of plain draws would be as wanted; in ``tokens`` how many tokens each way drew,
+            and in ``wanted_per_1000_tokens`` how many different molecules as wanted are expected
+            for a thousand of them.
 
         Raises
         ------

@@ -1029,16 +1029,24 @@ class ColumnReader:
 
 @dataclass(frozen=True)
 class Writer:
-    """The network of the only string of rows without other columns than targets, as it writes where
+    """The density of the only string of rows without other columns than targets, as it writes where
     nothing is told."""
 
     whole: ColumnsAndBlocks
 
     @property
+    def density(self) -> Density:
+        return self.whole.density_of(self.whole.parts[0])
+
+    @property
     def network(self) -> SequenceDensity:
-        found = self.whole.density_of(self.whole.parts[0])
-        assert isinstance(found, SequenceDensity)
-        return found
+        """The density, where it learns by steps of the gradient; ValueError where it counts."""
+        if not isinstance(self.density, SequenceDensity):
+            raise ValueError(
+                "method='tuned' needs strings that a network writes, family='sequence': choose "
+                "method='redrawn'."
+            )
+        return self.density
 
     def rows(self, strings: Event) -> Event:
         """The cells of strings as rows behind the targets."""
@@ -1046,17 +1054,28 @@ class Writer:
         value, mask = block.laid.flattened(block, block.check(strings))
         return Event(value, mask)
 
+    def told(self, values: Mapping[int, float]) -> Any:
+        """What the density is told where some columns are known, for one row."""
+        width = self.whole.width
+        nothing = torch.zeros(1, width, dtype=torch.bool)
+        columns = Event(nothing.double(), nothing)
+        for column, value in values.items():
+            columns.value[:, column] = value
+            columns.mask[:, column] = True
+        behind = Event(torch.zeros(1, 0))
+        return self.whole._context(columns, behind, self.whole.parts[0])
+
     def towards(
         self, rows: int, wanted: Sequence[tuple[int, float, float]], noise: torch.Generator
-    ) -> Event:
+    ) -> tuple[Event, int]:
         """Strings drawn towards columns that lie between two numbers, (column, low, high), a class
-        as its code. ValueError for a network that does not read."""
-        network = self.network
-        if not _reads(network):
+        as its code; and how many tokens were drawn. ValueError for a network that does not read."""
+        if not _reads(self.density):
             raise ValueError(
                 "method='guided' needs a network that reads strings: fit with "
                 "family=Multimodal(strings={'reading': 0.3}), or choose another method."
             )
+        network = self.network
 
         def log_wish(strings: Event) -> Tensor:
             told = network.context_space.check(Record(), strings.rows)
@@ -1065,7 +1084,8 @@ class Writer:
 
         told = network.context_space.check(Record(), rows)
         with torch.no_grad():
-            return self.rows(guided(network, rows, told, log_wish, noise))
+            strings, tokens = guided(network, rows, told, log_wish, noise)
+        return self.rows(strings), tokens
 
     def _log_mass(self, params: Tensor, column: int, low: float, high: float) -> Tensor:
         heads = self.network.reading.heads

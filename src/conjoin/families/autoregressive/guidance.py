@@ -10,9 +10,8 @@ section 3.5). Copies of one beginning are no independent draws. log p in nats.
 
 Shape letters: B rows, T positions.
 
->>> share = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
->>> _resampled(share, torch.Generator()).tolist()
-[1, 1, 1]
+>>> _as_far(torch.tensor([[0], [0]]), torch.tensor([False, True])).mask.tolist()
+[[True, False], [True, True]]
 """
 
 from collections.abc import Callable
@@ -22,7 +21,8 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event, categorical
-from conjoin.core.shapes import Float, Int
+from conjoin.core.random import resampled
+from conjoin.core.shapes import Int
 
 __all__ = ["guided"]
 
@@ -35,7 +35,7 @@ def guided(
     context: Any,
     log_wish: Callable[[Event], Tensor],
     generator: torch.Generator | None,
-) -> Event:
+) -> tuple[Event, int]:
     """Strings of a density that declares ``step``.
 
     Parameters
@@ -55,6 +55,8 @@ def guided(
     -------
     Event
         Strings of equal weight, some of them copies.
+    int
+        How many tokens were drawn, an end as one.
     """
     end = density.space.variables[0].cardinality
     state = density._begin(rows, context)
@@ -64,9 +66,11 @@ def guided(
     log_weight = torch.zeros(rows, dtype=torch.float64)
     before = torch.zeros(rows, dtype=torch.float64)
     places = density.space.shape[0]
+    tokens = 0
     for place in range(places):
         state, log_p = density._step(state, token)
         token = categorical(log_p, generator)
+        tokens += int((~ended).sum())
         ended = ended | (token == end)
         token = torch.where(ended, 0, token)
         strings = torch.cat([strings, torch.where(ended, -1, token)[:, None]], 1)
@@ -76,13 +80,14 @@ def guided(
         before = now
         share = log_weight.softmax(0)
         if bool(whole.all()) or 1 / float(share.square().sum()) < LEAST_EFFECTIVE_SHARE * rows:
-            kept = _resampled(share, generator)
+            kept = resampled(share, rows, generator)
             state = state.take(kept)
             token, ended, strings, before = (each[kept] for each in (token, ended, strings, before))
             log_weight = torch.zeros_like(log_weight)
         if bool(ended.all()):
             break
-    return Event(strings.clamp_min(0), torch.ones_like(strings, dtype=torch.bool), strings >= 0)
+    there = torch.ones_like(strings, dtype=torch.bool)
+    return Event(strings.clamp_min(0), there, strings >= 0), tokens
 
 
 def _as_far(strings: Int[Tensor, "B T"], whole: Tensor) -> Event:
@@ -92,11 +97,3 @@ def _as_far(strings: Int[Tensor, "B T"], whole: Tensor) -> Event:
     known = torch.ones_like(strings, dtype=torch.bool)
     known[:, -1] = whole
     return Event(strings.clamp_min(0), known, strings >= 0)
-
-
-def _resampled(share: Float[Tensor, " B"], generator: torch.Generator | None) -> Int[Tensor, " B"]:
-    """Places of as many rows, each about as often as its share (systematic resampling)."""
-    rows = len(share)
-    start = torch.rand(1, generator=generator, dtype=torch.float64)
-    at = (torch.arange(rows) + start) / rows
-    return torch.searchsorted(share.cumsum(0), at).clamp_max(rows - 1)
