@@ -9,8 +9,8 @@
 learned from the test. The network sees windows of 256 characters and is judged on the second half
 of each, so each character has 128 to 255 before it; it learns for so many CPU seconds (by the time
 of its first steps) from the first 95 % of the part to learn, and says on the way what it reaches on
-some windows of the rest; with ``--checkpoint`` a run that was broken off goes on, with ``--wall`` its rate has fallen to zero
-after so many seconds by the clock. Counts (family ngram) see windows of
+some windows of the rest. With ``--checkpoint`` a run that was broken off goes on; with ``--wall``
+its rate has fallen to zero after so many seconds by the clock. Counts (family ngram) see windows of
 1,000. The mixture adds up p of the next character; its weights, one pair for each of a few steps of
 how sure either is, are learned on the last 5 % of the part to learn, by counts that have not seen
 it; the counts of the test have. Characters that only one of the two was judged on are left out of
@@ -31,8 +31,8 @@ best of a few times each. Asked: 1,500.
 positions, torch's attention, AdamW and clipped gradients. Steps of all by turns, the quickest of a
 few times each. By default a fit takes the precision that is faster on the machine.
 
-Asked: 1.60 nats a character by the network, 1.42 by the mixture, 20 minutes of two cores; accuracy .885
-and calibration error .02.
+Asked: 1.60 nats a character by the network, 1.42 by the mixture, 20 minutes of two cores; accuracy
+.885 and calibration error .02.
 """
 
 import argparse

@@ -65,6 +65,7 @@ def sample(
     temperature: opt.Temperature = 1.0,
     top_k: opt.TopK = None,
     top_p: opt.TopP = 1.0,
+    precision: opt.DrawPrecision = "float32",
     even: opt.Even = False,
     guidance: opt.Guidance = None,
     steps: opt.Steps = None,
@@ -92,12 +93,17 @@ def sample(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "precision": precision,
         "even": even,
         "guidance": guidance,
         "steps": steps,
     }
     if guidance:
         voice.aside(f"What is given is exaggerated by {guidance:g}: no draws of the joint model.")
+    if precision != "float32":
+        voice.aside(
+            f"The network is rounded to {precision}: these are no draws of the joint model."
+        )
     if (temperature, top_k, top_p) != (1.0, None, 1.0):
         voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
     if y is not None:

@@ -1,5 +1,5 @@
-r"""Attention in the steps of learning on a CPU: queries, keys and values in one layout, and products
-of matrices in place of torch's fused kernel.
+r"""Attention in the steps of learning on a CPU: queries, keys and values in one layout, and matrix
+products in place of torch's fused kernel.
 
     q = R_t n(q'),   k = R_s n(k'),   p = softmax(q k^T / sqrt(D) + m),   o = p v
 
@@ -13,7 +13,8 @@ half of the products of a whole square. The probabilities are kept for the gradi
 kernel that takes from a sixth (20 positions) to two fifths (257) of the time in bfloat16, whose
 kernel is slow on CPUs, and about three quarters in float32 up to ``MAX_FLOAT32_PLACES``.
 
-Shape letters: B rows, N heads, T positions, S positions that are seen, D numbers of a head, W width.
+Shape letters: B rows, N heads, T positions, S positions that are seen, D numbers of a head, W
+width.
 """
 
 from typing import Any
@@ -150,8 +151,8 @@ class Attention(torch.autograd.Function):
 
 
 def _parts(queries: int, keys: int, causal: bool) -> list[tuple[int, int, int]]:
-    """First and last of some queries, and how many keys they see; about ``QUERIES_AT_ONCE``, evenly,
-    where each sees itself and those before it."""
+    """First and last of some queries, and how many keys they see; about ``QUERIES_AT_ONCE``,
+    evenly, where each sees itself and those before it."""
     if not causal:
         return [(0, queries, keys)]
     size = -(-queries // max(1, round(queries / QUERIES_AT_ONCE)))
