@@ -7,10 +7,11 @@
 
 ``shakespeare``: tinyshakespeare by nanoGPT's split (the last tenth is the test), static: nothing is
 learned from the test. The network sees windows of 256 characters and is judged on the second half
-of each, so each character has 128 to 255 before it; it learns for so many CPU seconds (by the time
-of its first steps) from the first 95 % of the part to learn, and says on the way what it reaches on
-some windows of the rest. With ``--checkpoint`` a run that was broken off goes on; with ``--wall``
-its rate has fallen to zero after so many seconds by the clock. Counts (family ngram) see windows of
+of each, so each character has 128 to 255 before it. It learns for so many CPU seconds (by the time
+of its first steps) from the first 95 % of the part to learn, says on the way what it reaches on
+the rest, and is kept as it was in the round in which it did best on that. With ``--checkpoint`` a
+run that was broken off goes on; with ``--wall`` its rate has fallen to zero after so many seconds
+by the clock. Counts (family ngram) see windows of
 1,000. The mixture adds up p of the next character; its weights, one pair for each of a few steps of
 how sure either is, are learned on the last 5 % of the part to learn, by counts that have not seen
 it; the counts of the test have. Characters that only one of the two was judged on are left out of
@@ -107,10 +108,10 @@ class Told(Progress):
             return
         log_p = seen_at_once(self.density, self.windows)[:, WINDOW // 2 :]
         found = nats(log_p.flatten(0, 1), self.windows[:, WINDOW // 2 :].flatten())
-        learned = float(note.split()[0]) / -WINDOW if note else float("nan")
+        best = float(note.split()[0]) / -WINDOW if note else float("nan")
         print(
-            f"  round {done}, {time.process_time() - self.began:.0f} CPU s: {learned:.4f} nats a "
-            f"character learned from, {found:.4f} held out (weights of the step)",
+            f"  round {done}, {time.process_time() - self.began:.0f} CPU s: {found:.4f} nats a "
+            f"character of some windows; of whole ones {best:.4f} in the best round so far",
             flush=True,
         )
 
@@ -119,7 +120,8 @@ def learned_network(codes, held, characters, options):
     """The network, and the CPU seconds of its training."""
     space = space_of(characters, WINDOW)
     rows = space.check(Event(codes.unfold(0, WINDOW, STRIDE).contiguous()))
-    config = Sequence(size=options.size, batch=options.batch, decay=options.decay)
+    shares = {"decay": options.decay, "dropout": options.dropout}
+    config = Sequence(size=options.size, batch=options.batch, **shares)
     config = config.in_precision("auto")
     noise = partial(stream, options.seed)
 
@@ -139,8 +141,10 @@ def learned_network(codes, held, characters, options):
     if options.wall:
         plan = dataclasses.replace(plan, max_time=options.wall)
     print(f"{plan.steps} steps of {config.batch} windows, {config}", flush=True)
-    told = Told(density, held[: TOLD_WINDOWS * WINDOW].reshape(-1, WINDOW))
-    _, seconds = cpu(lambda: train(density, rows, weight, None, plan, told))
+    windows = _windows(held, WINDOW)
+    told = Told(density, windows[:TOLD_WINDOWS])
+    choose = space.check(Event(windows))
+    _, seconds = cpu(lambda: train(density, rows, weight, choose, plan, told))
     speed = steps * config.batch * WINDOW / seconds
     print(f"learned for {seconds:.0f} CPU s, {speed:,.0f} characters a CPU s", flush=True)
     return density, seconds
@@ -506,6 +510,7 @@ def main():
     parser.add_argument("--size", type=int, default=1)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--decay", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--rows", type=int, default=10_001)
     parser.add_argument("--labels", type=int)
     parser.add_argument("--family", default="ngram")
