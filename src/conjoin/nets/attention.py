@@ -136,7 +136,9 @@ class Attention(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, *kept = ctx.saved_tensors
         g = slope.flatten(0, 1)
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        dq = torch.empty_like(q)
+        dk = torch.zeros_like(k)
+        dv = torch.zeros_like(v)
         for (first, last, seen), p in zip(ctx.parts, kept, strict=True):
             some = g[:, first:last]
             dv[:, :seen] += torch.bmm(p.transpose(1, 2), some)
