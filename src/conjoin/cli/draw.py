@@ -98,14 +98,7 @@ def sample(
         "guidance": guidance,
         "steps": steps,
     }
-    if guidance:
-        voice.aside(f"What is given is exaggerated by {guidance:g}: no draws of the joint model.")
-    if precision != "float32":
-        voice.aside(
-            f"The network is rounded to {precision}: these are no draws of the joint model."
-        )
-    if (temperature, top_k, top_p) != (1.0, None, 1.0):
-        voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
+    _tell_altered(asked, voice)
     if y is not None:
         asked["y"] = _wanted_or_range(target, y)
     seed = asked["random_state"]
@@ -116,6 +109,18 @@ def sample(
     X, drawn = estimator.sample(n, **asked)
     with marked(*of_draws, out, mark, seed):
         _tell_draws(estimator.model_, X, drawn, asked, writer, out, voice)
+
+
+def _tell_altered(asked: dict[str, Any], voice: Voice) -> None:
+    """Why rows that are drawn so are no draws of the joint model."""
+    if asked["guidance"]:
+        words = f"What is given is exaggerated by {asked['guidance']:g}"
+        voice.aside(f"{words}: no draws of the joint model.")
+    if asked["precision"] != "float32":
+        words = f"The network is rounded to {asked['precision']}"
+        voice.aside(f"{words}: these are no draws of the joint model.")
+    if (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0):
+        voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
 
 
 def _tell_draws(
