@@ -3,6 +3,7 @@
     python benchmarks/molecules.py draws --rows 50000 --steps 3000 --tests 10000 --samples 10000
     python benchmarks/molecules.py conditional --rows 20000 --steps 3000 --reading 0.3
     python benchmarks/molecules.py conditional --start moses-model --judged 1500 --out both
+    python benchmarks/molecules.py speed moses-model --samples 3000
     python benchmarks/molecules.py properties --sets esol,freesolv,lipo,bbbp
 
 Draws are raw, at temperature 1, drawn once. The measures are ours, after the definitions of D.
@@ -16,11 +17,15 @@ the largest first, of equal ones the last, fill the first 90 %; the rest is the 
 that of DeepChem, without which the test of BBBP has one class. Beside the default of this package
 stand a random forest (500 trees) and boosting on ECFP4 (2,048 bits) and rdkit's descriptors.
 
+``speed``: draws and valid ones a CPU second, as the model was saved, and by each precision of the
+network (all of these by one random number a token), by turns, the quickest of a few times each.
+
 FCD needs fcd_torch, and boosting is LightGBM where it is installed; neither is asked for elsewhere.
 """
 
 import argparse
 import collections
+import dataclasses
 import hashlib
 import json
 import time
@@ -42,6 +47,7 @@ from conjoin.codecs.smiles.appraisal import accessibility, fingerprints
 from conjoin.codecs.smiles.chemistry import molecule, read_smiles
 from conjoin.codecs.smiles.fragments import _descriptors
 from conjoin.core import stream
+from conjoin.core.sampling import DRAWN_IN
 from conjoin.datasets import load_molecules
 from conjoin.families.multimodal import Multimodal
 from conjoin.questions.proposals import proposed
@@ -50,6 +56,7 @@ from conjoin.util.energy import Meter
 
 PROPERTIES = ["QED", "SA", "logP"]
 TEST_SHARE = 0.1
+SPEED_TIMES = 3
 DIVERSITY_MOLECULES = 1_000
 NEAR_MOLECULES = 2_000  # of the test set, among which the nearest is looked for
 
@@ -182,6 +189,30 @@ def draws(asked):
         nats = -float(np.mean(model.score_samples(some)))
         print(json.dumps({"planted": times, "strings": len(some), "drawn": seen, "nats": nats}))
     print(json.dumps(frechet(drawn[: asked.frechet], canonical(train[: asked.frechet]), test)))
+
+
+def speed(asked):
+    model = conjoin.load(asked.model)
+    parts = [part for part in model.model_.joint.modules() if hasattr(part, "_drawing_net")]
+    saved = [part.config for part in parts]
+    ways = ["as saved", *DRAWN_IN]
+    drawn = {}
+    seconds = dict.fromkeys(ways, float("inf"))
+    for turn in range(SPEED_TIMES):
+        for way in ways:
+            for part, config in zip(parts, saved, strict=True):
+                new = dataclasses.replace(config, drawing="inversion")
+                part.config = config if way == "as saved" else new
+            precision = "float32" if way == "as saved" else way
+            start = time.process_time()
+            X, _ = model.sample(asked.samples, random_state=turn, precision=precision)
+            seconds[way] = min(seconds[way], time.process_time() - start)
+            drawn.setdefault(way, []).extend(X.iloc[:, 0])
+    for way in ways:
+        share = len(canonical(drawn[way])) / len(drawn[way])
+        each = asked.samples / seconds[way]
+        told = {"way": way, "drawn_per_cpu_s": each, "valid": share}
+        print(json.dumps(told | {"valid_per_cpu_s": share * each}), flush=True)
 
 
 def computed(smiles):
@@ -505,6 +536,10 @@ def main():
     drawing.add_argument("--canaries", type=int, nargs="*", default=[1, 10])
     drawing.add_argument("--out", help="a folder for the model")
     drawing.set_defaults(run=draws)
+    timing = what.add_parser("speed")
+    timing.add_argument("model", help="the folder of a model of molecules")
+    timing.add_argument("--samples", type=int, default=3_000)
+    timing.set_defaults(run=speed)
     wanting = what.add_parser("conditional")
     numbers = {"rows": 20_000, "steps": 3_000, "width": 128, "blocks": 3}
     for option, value in (numbers | {"tests": 1_000, "samples": 1_000, "best": 50}).items():

@@ -1,14 +1,17 @@
 """Text: nats a character, classes and familiarity of articles, speed of decoding.
 
-    python benchmarks/text.py shakespeare [--seconds 1200] [--size 1] [--seed 0]
+    python benchmarks/text.py shakespeare [--seconds 2400] [--size 1] [--seed 0] [--checkpoint DIR]
     python benchmarks/text.py agnews [--rows 10001] [--labels 10] [--family ngram] [--seed 0]
     python benchmarks/text.py decode [--tokens 300]
     python benchmarks/text.py throughput [--size 1] [--batch 16]
 
 ``shakespeare``: tinyshakespeare by nanoGPT's split (the last tenth is the test), static: nothing is
 learned from the test. The network sees windows of 256 characters and is judged on the second half
-of each, so each character has 128 to 255 before it; it learns for so many CPU seconds (by the time
-of its first steps) from the first 95 % of the part to learn. Counts (family ngram) see windows of
+of each, so each character has 128 to 255 before it. It learns for so many CPU seconds (by the time
+of its first steps) from the first 95 % of the part to learn, says on the way what it reaches on
+the rest, and is kept as it was in the round in which it did best on that. With ``--checkpoint`` a
+run that was broken off goes on; with ``--wall`` its rate has fallen to zero after so many seconds
+by the clock. Counts (family ngram) see windows of
 1,000. The mixture adds up p of the next character; its weights, one pair for each of a few steps of
 how sure either is, are learned on the last 5 % of the part to learn, by counts that have not seen
 it; the counts of the test have. Characters that only one of the two was judged on are left out of
@@ -24,17 +27,21 @@ as draws take them (float32), as log p does (float64), and without a cache; whet
 same. Beside them transformers' ``generate``, a Llama of the same size, where it is installed. The
 best of a few times each. Asked: 1,500.
 
-``throughput``: tokens a CPU second of learning, one thread, float32, windows of 256, beside a plain
-GPT of the same width, depth, heads and context: layer norms, GELU, learned positions, torch's
-attention, AdamW and clipped gradients. Steps of both by turns, the quickest of a few times each.
+``throughput``: tokens a CPU second of learning, one thread, in float32 and in bfloat16, windows of
+256, beside a plain GPT of the same width, depth, heads and context: layer norms, GELU, learned
+positions, torch's attention, AdamW and clipped gradients. Steps of all by turns, the quickest of a
+few times each. By default a fit takes the precision that is faster on the machine.
 
-Asked: 1.60 nats a character by the network, 1.42 by the mixture, 1,200 CPU seconds; accuracy .885
-and calibration error .02.
+Asked: 1.60 nats a character by the network, 1.42 by the mixture, 20 minutes of two cores; accuracy
+.885 and calibration error .02.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,15 +52,19 @@ from conjoin.core import Block, Event, Record, Variable, stream
 from conjoin.datasets import load_texts
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.classic.ngram import Ngram, NgramDensity
+from conjoin.nets.precision import PRECISIONS, computing_in
 from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
-from conjoin.training.progress import Progress
+from conjoin.training.progress import Bar, Progress
 
 WINDOW = 256  # characters that the network sees
 STRIDE = 64  # between the windows that it learns from
 COUNTED_WINDOW = 1000
 LEARNED_SHARE = 0.95  # of the part to learn; the rest teaches the weights of the mixture
 TIMED_STEPS = 3
+TOLD_TIMES = 10  # while the network learns
+TOLD_WINDOWS = 64
+CHECKPOINT_SECONDS = 120.0
 SURENESS = (0.3, 0.5, 0.7, 0.9)  # of the top probability: where weights of the mixture change
 MIXTURE_STEPS = 50  # of expectation-maximisation
 PLAIN_HEADS = 4  # of the plain GPT, each of 32 numbers as ours at this width
@@ -78,11 +89,39 @@ def space_of(characters, capacity):
     )
 
 
-def learned_network(codes, characters, options):
+class Told(Progress):
+    """Says a few times what the network reaches on some windows (B, N) of the held-out part."""
+
+    def __init__(self, density, windows):
+        super().__init__()
+        self.density, self.windows = density, windows
+        self.began = time.process_time()
+
+    @contextlib.contextmanager
+    def phase(self, label, total, done=0):
+        bar = Bar()
+        bar.update = partial(self.tell, every=max(1, total // TOLD_TIMES))
+        yield bar
+
+    def tell(self, done, note="", *, every):
+        if done % every:
+            return
+        log_p = seen_at_once(self.density, self.windows)[:, WINDOW // 2 :]
+        found = nats(log_p.flatten(0, 1), self.windows[:, WINDOW // 2 :].flatten())
+        best = float(note.split()[0]) / -WINDOW if note else float("nan")
+        print(
+            f"  round {done}, {time.process_time() - self.began:.0f} CPU s: {found:.4f} nats a "
+            f"character of some windows; of whole ones {best:.4f} in the best round so far",
+            flush=True,
+        )
+
+
+def learned_network(codes, held, characters, options):
     """The network, and the CPU seconds of its training."""
     space = space_of(characters, WINDOW)
     rows = space.check(Event(codes.unfold(0, WINDOW, STRIDE).contiguous()))
-    config = Sequence(size=options.size, batch=options.batch, decay=options.decay)
+    shares = {"decay": options.decay, "dropout": options.dropout}
+    config = Sequence(size=options.size, batch=options.batch, **shares)
     config = config.in_precision("auto")
     noise = partial(stream, options.seed)
 
@@ -95,13 +134,44 @@ def learned_network(codes, characters, options):
     some = Batch(rows.take(slice(0, config.batch)), weight[: config.batch], float(rows.rows))
     _, seconds = cpu(lambda: [learner.step(some, noise(k)) for k in range(TIMED_STEPS)])
     steps = int(options.seconds * TIMED_STEPS / seconds)
-    print(f"{steps} steps of {config.batch} windows, {config}", flush=True)
     density = begun()
     plan = Plan(seed=options.seed, steps=steps)
-    _, seconds = cpu(lambda: train(density, rows, weight, None, plan, Progress()))
+    if options.checkpoint:
+        plan = resumable(plan, options.checkpoint)
+    if options.wall:
+        plan = dataclasses.replace(plan, max_time=options.wall)
+    print(f"{plan.steps} steps of {config.batch} windows, {config}", flush=True)
+    windows = _windows(held, WINDOW)
+    told = Told(density, windows[:TOLD_WINDOWS])
+    choose = space.check(Event(windows))
+    _, seconds = cpu(lambda: train(density, rows, weight, choose, plan, told))
     speed = steps * config.batch * WINDOW / seconds
     print(f"learned for {seconds:.0f} CPU s, {speed:,.0f} characters a CPU s", flush=True)
     return density, seconds
+
+
+def resumable(plan, folder):
+    """The plan with a checkpoint, and as many steps as the run had that was broken off."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "steps.txt"
+    resume = kept.exists()
+    if not resume:
+        kept.write_text(str(plan.steps))
+    return dataclasses.replace(
+        plan,
+        steps=int(kept.read_text()),
+        checkpoint=folder / "network.safetensors",
+        resume=resume,
+        every=CHECKPOINT_SECONDS,
+    )
+
+
+@torch.no_grad()
+def seen_at_once(density, windows):
+    """(B, N, V) log p of each character of the windows (B, N), by one look of the network."""
+    told = density.begin(len(windows)).context
+    return density.net(windows[:, :-1], told)[:, :, :-1].log_softmax(2)  # a window does not end
 
 
 @torch.no_grad()
@@ -121,7 +191,7 @@ def by_network(density, codes):
     """log p of the characters from WINDOW / 2 on, (T, V)."""
     half = WINDOW // 2
     windows = codes.unfold(0, WINDOW, half)
-    each = [next_characters(density, part)[:, half:] for part in windows.split(128)]
+    each = [seen_at_once(density, part)[:, half:] for part in windows.split(128)]
     return torch.cat(each).flatten(0, 1)
 
 
@@ -173,7 +243,7 @@ def shakespeare(options):
     code = {character: place for place, character in enumerate(characters)}
     learn, test = (torch.tensor([code[c] for c in text]) for text in (learn_text, test_text))
     cut = int(LEARNED_SHARE * len(learn))
-    network, _ = learned_network(learn[:cut], characters, options)
+    network, _ = learned_network(learn[:cut], learn[cut:], characters, options)
     found = {}
     for name, codes, seen in (("held", learn[cut:], learn[:cut]), ("test", test, learn)):
         first = by_network(network, codes)
@@ -377,7 +447,10 @@ def throughput(options):
     text = load_texts("tinyshakespeare").strings["train"][0]
     code = {character: place for place, character in enumerate(sorted(set(text)))}
     codes = torch.tensor([code[c] for c in text[: options.batch * WINDOW]]).reshape(-1, WINDOW)
-    works = {"ours": our_step(codes, code, options), "plain GPT": plain_step(codes, code, options)}
+    works = {}
+    for precision in PRECISIONS:
+        works[f"ours, {precision}"] = our_step(codes, code, options, precision)
+        works[f"plain GPT, {precision}"] = plain_step(codes, code, options, precision)
     for work, _ in works.values():  # what is allocated once
         work()
     seconds = {name: [] for name in works}
@@ -389,11 +462,11 @@ def throughput(options):
         print(f"{name}: {count:,} parameters, {speed:,.0f} tokens a CPU s of learning")
 
 
-def our_step(codes, code, options):
+def our_step(codes, code, options, precision):
     """A step of the gradient, and how many parameters there are."""
     space = space_of(code, WINDOW)
     rows = space.check(Event(codes))
-    config = Sequence(size=options.size, batch=options.batch, precision="float32")
+    config = Sequence(size=options.size, batch=options.batch, precision=precision)
     density = SequenceDensity.build(space, config, rows, stream(options.seed, "build"))
     learner = Gradient(density, config.recipe(rows.rows))
     learner.begin()
@@ -402,14 +475,15 @@ def our_step(codes, code, options):
     return partial(learner.step, batch, stream(options.seed, "step"), 0.0), count
 
 
-def plain_step(codes, code, options):
+def plain_step(codes, code, options, precision):
     width, layers = Sequence(size=options.size).shape
     torch.manual_seed(options.seed)
     model = PlainGPT(len(code), WINDOW, width, layers, PLAIN_HEADS)
     moved = torch.optim.AdamW(model.parameters(), 1e-3, (0.9, 0.99), weight_decay=0.1, fused=True)
 
     def step():
-        logits = model(codes[:, :-1])
+        with computing_in(precision):
+            logits = model(codes[:, :-1]).float()
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), codes[:, 1:].flatten())
         moved.zero_grad(set_to_none=True)
         loss.backward()
@@ -430,10 +504,13 @@ COMMANDS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("what", choices=list(COMMANDS))
-    parser.add_argument("--seconds", type=float, default=1200.0)
+    parser.add_argument("--seconds", type=float, default=2400.0)
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--wall", type=float, help="seconds by the clock, for a shared machine")
     parser.add_argument("--size", type=int, default=1)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--decay", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--rows", type=int, default=10_001)
     parser.add_argument("--labels", type=int)
     parser.add_argument("--family", default="ngram")

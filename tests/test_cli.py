@@ -39,8 +39,9 @@ OPTIONS = {
         "--log", "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
-        *TELL, *OUT, "--device", "--even", "--given", "--guidance", "--mark", "--seed", "--steps",
-        "--strip", "--tails", "--temperature", "--top-k", "--top-p", "--where", "--y", "-n",
+        *TELL, *OUT, "--device", "--even", "--given", "--guidance", "--mark", "--precision",
+        "--seed", "--steps", "--strip", "--tails", "--temperature", "--top-k", "--top-p", "--where",
+        "--y", "-n",
     ],
     "impute": [
         *LIMITS, *TELL, *OUT, "--alternatives", "--device", "--draws", "--hide", "--mark", "--mask",

@@ -65,6 +65,7 @@ def sample(
     temperature: opt.Temperature = 1.0,
     top_k: opt.TopK = None,
     top_p: opt.TopP = 1.0,
+    precision: opt.DrawPrecision = "float32",
     even: opt.Even = False,
     guidance: opt.Guidance = None,
     steps: opt.Steps = None,
@@ -96,14 +97,12 @@ def sample(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "precision": precision,
         "even": even,
         "guidance": guidance,
         "steps": steps,
     }
-    if guidance:
-        voice.aside(f"What is given is exaggerated by {guidance:g}: no draws of the joint model.")
-    if (temperature, top_k, top_p) != (1.0, None, 1.0):
-        voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
+    _tell_altered(asked, voice)
     seed = asked["random_state"]
     of_draws = (voice, "sample", model, estimator.model_)
     if strip is not None:
@@ -112,6 +111,18 @@ def sample(
     X, drawn = estimator.sample(n, **asked)
     with marked(*of_draws, out, mark, seed):
         _tell_draws(estimator.model_, X, drawn, asked, writer, out, voice)
+
+
+def _tell_altered(asked: dict[str, Any], voice: Voice) -> None:
+    """Why rows that are drawn so are no draws of the joint model."""
+    if asked["guidance"]:
+        words = f"What is given is exaggerated by {asked['guidance']:g}"
+        voice.aside(f"{words}: no draws of the joint model.")
+    if asked["precision"] != "float32":
+        words = f"The network is rounded to {asked['precision']}"
+        voice.aside(f"{words}: these are no draws of the joint model.")
+    if (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0):
+        voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
 
 
 def _tell_draws(

@@ -157,6 +157,13 @@ TopP = Annotated[
         help="Of strings: draw each token from the fewest that have this share of p.",
     ),
 ]
+DrawPrecision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Of strings: bfloat16 or int8 draws faster, by a network that is rounded.",
+    ),
+]
 Guidance = Annotated[
     float | None,
     typer.Option(

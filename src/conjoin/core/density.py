@@ -175,6 +175,8 @@ class Density(nn.Module, abc.ABC):
     shared_backbone: ClassVar[bool] = False
     # whether it draws from noise on, in steps whose number, and guidance, ``sampling.walking`` says
     walks: ClassVar[bool] = False
+    # whether its network draws strings, also rounded to what ``sampling.sampling`` says
+    rounds_draws: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -32,6 +32,7 @@ from conjoin.core.shapes import Float, Int
 __all__ = [
     "AS_FITTED",
     "BY_P",
+    "DRAWN_IN",
     "Sampling",
     "Walk",
     "categories",
@@ -44,6 +45,8 @@ __all__ = [
     "walk",
     "walking",
 ]
+
+DRAWN_IN = ("float32", "bfloat16", "int8")  # precisions of draws of strings
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ class Sampling:
         How many tokens may come; None: all.
     top_p
         The mass of the tokens that may come, above 0 and at most 1.
+    precision
+        Of the products of the network: "float32", or for faster draws of a network that is rounded
+        "bfloat16" or "int8".
 
     Examples
     --------
@@ -69,6 +75,7 @@ class Sampling:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
@@ -77,15 +84,28 @@ class Sampling:
             raise ValueError(f"top_k must be a whole number of at least 1, got {self.top_k!r}.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p!r}.")
+        if self.precision not in DRAWN_IN:
+            known = ", ".join(DRAWN_IN)
+            raise ValueError(f"precision must be one of {known}, got {self.precision!r}.")
 
     @property
     def plain(self) -> bool:
         """Whether draws are draws of p."""
         return self == Sampling()
 
+    @property
+    def rounds(self) -> bool:
+        """Whether the network is rounded."""
+        return self.precision != "float32"
+
+    @property
+    def chooses_by_p(self) -> bool:
+        """Whether each token is drawn by the p that the network tells."""
+        return dataclasses.replace(self, precision="float32").plain
+
     def of(self, log_p: Float[torch.Tensor, "B V"]) -> Float[torch.Tensor, "B V"]:
         """log p' of the next token from its log p."""
-        if self.plain:
+        if self.chooses_by_p:
             return log_p
         tempered = (log_p / self.temperature).log_softmax(1)
         ordered, place = tempered.sort(dim=1, descending=True, stable=True)

@@ -279,6 +279,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
+        precision: str = "float32",
         even: bool = False,
         guidance: float | None = None,
         steps: int | None = None,
@@ -307,6 +308,9 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             How many of the most probable tokens may come.
         top_p : float, default 1.0
             The mass of the most probable tokens that may come.
+        precision : str, default "float32"
+            Of strings: "bfloat16" or "int8" draws faster by a network that is rounded, whose p is
+            not the model's; ``X.attrs["status"]`` says so of a frame.
         even : bool, default False
             Whether rows are spread evenly: each is a draw of the model, but of n rows about n p
             have what has probability p, closer than by chance. ``X.attrs["status"]`` says so of a
@@ -343,7 +347,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         >>> rows.shape, labels.tolist()
         ((3, 4), [1, 1, 1])
         """
-        how = Sampling(temperature, top_k, top_p)
+        how = Sampling(temperature, top_k, top_p, precision)
         walk = Walk(guidance, steps)
         return self._sampled(n_samples, y, given, random_state, where, tails, how, even, walk)
 

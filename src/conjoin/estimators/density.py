@@ -103,6 +103,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
+        precision: str = "float32",
         even: bool = False,
         guidance: float | None = None,
         steps: int | None = None,
@@ -114,6 +115,8 @@ class JointDensity(DensityMixin, _JointEstimator):
         n_samples : int, default 1
             Number of rows.
         given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
+            As of ``JointClassifier.sample``.
+        precision : str, default "float32"
             As of ``JointClassifier.sample``.
 
         Returns
@@ -129,7 +132,7 @@ class JointDensity(DensityMixin, _JointEstimator):
             For an unknown column, or constraints that hardly any row keeps.
         """
         seed = seed_of(random_state)
-        how = Sampling(temperature, top_k, top_p)
+        how = Sampling(temperature, top_k, top_p, precision)
         walk = Walk(guidance, steps)
         X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how, even, walk)
         return self._given_back(X), None

@@ -154,6 +154,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
+        precision: str = "float32",
         even: bool = False,
         guidance: float | None = None,
         steps: int | None = None,
@@ -170,6 +171,8 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
             As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
             is that of the fit.
+        precision : str, default "float32"
+            As of ``JointClassifier.sample``.
 
         Returns
         -------
@@ -183,7 +186,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         ValueError
             For an unknown column, or constraints that hardly any row keeps.
         """
-        how = Sampling(temperature, top_k, top_p)
+        how = Sampling(temperature, top_k, top_p, precision)
         walk = Walk(guidance, steps)
         return self._sampled(n_samples, y, given, random_state, where, tails, how, even, walk)
 

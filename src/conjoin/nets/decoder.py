@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core.shapes import Float, Int
+from conjoin.nets.attention import Heads, attended, learns_on_cpu
 from conjoin.nets.body import Body
 from conjoin.nets.decoder_steps import MAX_ROWS, Weights
 
@@ -137,7 +138,7 @@ class SquaredRelu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         (positive,) = ctx.saved_tensors
-        return (slope * positive).mul_(2)
+        return torch.addcmul(slope.new_zeros(()), slope, positive, value=2)
 
 
 class Turned(torch.autograd.Function):
@@ -147,8 +148,7 @@ class Turned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         ctx.save_for_backward(cosine, sine)
-        dtype = torch.result_type(h, cosine)
-        out = torch.empty(h.shape, dtype=dtype, device=h.device)
+        out = torch.empty(h.shape, dtype=h.dtype, device=h.device)
         first, second = h.chunk(2, -1)
         left, right = out.chunk(2, -1)
         torch.mul(first, cosine, out=left).sub_(second * sine)
@@ -192,6 +192,8 @@ class Block(nn.Module):
             if mask is None:
                 mask = torch.ones(h.shape[1], h.shape[1], dtype=torch.bool).tril()
             mask = nn.functional.pad(mask, (others.shape[1], 0), value=True)
+        if not rate and learns_on_cpu(self.training, query):
+            return self._behind(h, attended(query, key, value, mask))
         seen = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=rate, is_causal=mask is None
         )
@@ -223,7 +225,11 @@ class Block(nn.Module):
 
     def _heads_of(self, h: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value (B, N, T, H / N)."""
-        each = self.qkv(_even(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        each = self.qkv(_even(h))
+        if learns_on_cpu(self.training, each):
+            found: tuple[Tensor, Tensor, Tensor] = Heads.apply(each, cosine, sine, self.heads)
+            return found
+        each = each.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         pairs, (value,) = each.split((2, 1))
         query, key = Turned.apply(_even(pairs), cosine, sine)
         return query, key, value

@@ -1,4 +1,5 @@
-r"""One more position of a decoder, of many rows that are drawn side by side, in float32.
+r"""One more position of a decoder, of many rows that are drawn side by side, in float32, or with
+products of fewer bits.
 
 The same function as ``conjoin.nets.decoder_steps``, whose weights it takes, by calls of torch. Keys
 and values lie by position first, so that those of all rows at a position are written at once; up to
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from conjoin.core.shapes import Float, Int
 from conjoin.nets.decoder_steps import EPSILON, Weights
+from conjoin.nets.rounded_products import product_by
 
 __all__ = ["Kept", "ManyRows"]
 
@@ -52,8 +54,9 @@ class Kept:
 class ManyRows:
     """A decoder in float32 that goes on with many rows."""
 
-    def __init__(self, net: Any) -> None:
-        """``net``: a decoder on the CPU."""
+    def __init__(self, net: Any, precision: str = "float32") -> None:
+        """``net``: a decoder on the CPU; ``precision`` of products by its matrices: "float32",
+        "bfloat16" or "int8"."""
         single = net.single()
         cosine, sine = single._turns_of(single.embed.weight)
         weights = Weights.of(single, cosine, sine)
@@ -61,8 +64,11 @@ class ManyRows:
         self.start = net.tokens
         self.embed = _tensor(weights.embed)
         self.told = None if weights.told is None else _tensor(weights.told)
-        self.blocks = [tuple(map(_tensor, block)) for block in weights.blocks]
-        self.last = _tensor(weights.last)
+        self.blocks = [
+            tuple(product_by(_tensor(matrix), precision) for matrix in block)
+            for block in weights.blocks
+        ]
+        self.last = product_by(_tensor(weights.last), precision)
         self.cosine = _tensor(weights.cosine)
         self.sine = _tensor(weights.sine)
 
@@ -83,7 +89,7 @@ class ManyRows:
         h = h * (h.shape[1] / _square(h)) ** 0.5
         for index, block in enumerate(self.blocks):
             h = self._behind(block, h, cache.store[index, :, : cache.place + 1])
-        logits = (h @ self.last).mul_(_square(h).rsqrt_())
+        logits = self.last(h).mul_(_square(h).rsqrt_())
         return logits, dataclasses.replace(cache, place=cache.place + 1)
 
     def _behind(self, block: Any, h: Tensor, kept: Tensor) -> Float[Tensor, "B H"]:
@@ -91,14 +97,14 @@ class ManyRows:
         written."""
         qkv, out, up, down = block
         width = h.shape[1]
-        each = (h @ qkv).mul_(_square(h).rsqrt_())
+        each = qkv(h).mul_(_square(h).rsqrt_())
         turned = self._turned(each[:, : 2 * width], len(kept[0]) - 1)
         kept[0, -1] = turned[:, 1]
         kept[1, -1] = each[:, 2 * width :]
-        h = torch.addmm(h, self._seen(turned[:, 0], kept[0], kept[1]), out)
-        positive = (h @ up).relu_()
+        h = out.added(h, self._seen(turned[:, 0], kept[0], kept[1]))
+        positive = up(h).relu_()
         positive *= positive
-        return torch.addcdiv(h, positive @ down, _square(h))
+        return torch.addcdiv(h, down(positive), _square(h))
 
     def _turned(self, pairs: Float[Tensor, "B H2"], place: int) -> Float[Tensor, "B 2 H"]:
         """Queries and keys of variance 1 in each head, turned by the angles of the position."""

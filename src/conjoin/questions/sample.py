@@ -42,6 +42,10 @@ __all__ = ["EVEN_WORDS", "generate", "way_of_draws"]
 EVEN_WORDS = "rows of one batch are spread evenly, not independent"
 GUIDED_WORDS = "what is given is exaggerated (guidance {:g}), so these are no draws of the model"
 
+ROUNDED_WORDS = (
+    "strings are drawn by the network rounded to {}, whose p is not the model's: no draws of it"
+)
+
 
 def generate(
     model: Model,
@@ -66,7 +70,8 @@ def generate(
     range of them is asked for. ``how`` the tokens of strings are chosen. ``even``: each row has the
     model's law, and the rows are spread evenly; ``walk``: how they come out of noise. Of a frame
     ``attrs["status"]`` says what such rows are worth."""
-    if not how.plain and not model.density_of_x.capabilities.step:
+    _check_precision(model, how)
+    if not how.chooses_by_p and not model.density_of_x.capabilities.step:
         raise ValueError(
             "temperature, top_k and top_p are for families that draw strings token by token, and "
             f"{type(model.density_of_x).__name__} does not: leave them out."
@@ -80,9 +85,21 @@ def generate(
     words = [EVEN_WORDS] if even else []
     if walk.guidance:
         words.append(GUIDED_WORDS.format(walk.guidance))
+    if how.rounds:
+        words.append(ROUNDED_WORDS.format(how.precision))
     if (words or not walk.plain) and isinstance(X, pd.DataFrame):
         X.attrs["status"] = "; ".join([status, *words])
     return X, labels
+
+
+def _check_precision(model: Model, how: Sampling) -> None:
+    """ValueError where no network that draws strings could be rounded."""
+    parts = [part for part in model.joint.modules() if isinstance(part, Density)]
+    if how.rounds and not any(part.rounds_draws for part in parts):
+        raise ValueError(
+            f"precision={how.precision!r} is for families whose network draws strings, and that of "
+            f"this model ({model.card['family']}) does not: leave it out."
+        )
 
 
 def _check_walk(model: Model, walk: Walk) -> None:

@@ -45,6 +45,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.event import joined, slices
+from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import (
     Choose,
@@ -227,6 +228,7 @@ class SequenceDensity(Density):
     flat = False
     bounded = True
     conditional = True
+    rounds_draws = True
 
     def __init__(
         self,
@@ -469,15 +471,29 @@ class SequenceDensity(Density):
         return dataclasses.replace(state, net=net)
 
     def _drawing_net(self, rows: int) -> Any:
+        if sampling().rounds:
+            return self._rounded_net(sampling().precision)
         if self.config.network == "absolute":
             return self.net
         return ManyRows(self.net) if self._in_parts(rows) else self.net.single()
+
+    def _rounded_net(self, precision: str) -> Any:
+        """A copy whose products have fewer bits."""
+        on_cpu = self.net.embed.weight.device.type == "cpu"
+        if self.config.network != "rotary" or self.encoder.places or not on_cpu:
+            raise ValueError(
+                f"precision={precision!r} draws by a copy of the network for CPUs, which knows "
+                "neither places of pictures nor network='absolute': leave it out."
+            )
+        return ManyRows(self.net, precision)
 
     def _in_parts(self, rows: int) -> bool:
         """Whether rows are many, which are drawn some at a time by steps that are made for it; they
         know of no places."""
         able = self.config.network == "rotary" and self.config.drawing == "inversion"
         able &= not self.encoder.places
+        if sampling().rounds:
+            return True
         return able and rows > MAX_ROWS and self.net.embed.weight.device.type == "cpu"
 
     def _step(self, state: _State, token: Tensor | None) -> tuple[_State, Float[Tensor, "B V1"]]:
@@ -492,7 +508,8 @@ class SequenceDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        choose = DRAWINGS[self.config.drawing](generator)
+        how = "inversion" if sampling().rounds else self.config.drawing
+        choose = DRAWINGS[how](generator)
         net = self._drawing_net(event.rows)
         most = self._rows_at_once() if self._in_parts(event.rows) else max(1, event.rows)
         drawn = []
