@@ -7,7 +7,8 @@ r"""What a picture looked like before noise was added: a network under the preco
 G is what the means and covariances of the pixels say (``wiener``), so that the network learns only
 what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out = s / sqrt(
 s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the design space
-of diffusion-based generative models, table 1. A picture is shifted and scaled by what its data have
+of diffusion-based generative models, table 1. Asked for (``even_axes``), F is given in place of G
+what G says with each axis weighed by how much of it shines through the noise. A picture is shifted and scaled by what its data have
 on the average. One share of the noise levels is spread evenly instead, so that the bound, which
 asks at every level, does not ask where nothing was learned. The centre c is -.5 where details are
 what is hard; a picture that is told by words is laid out at noises in which details have drowned,
