@@ -8,12 +8,13 @@ G is what the means and covariances of the pixels say (``wiener``), so that the 
 what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out = s / sqrt(
 s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the design space
 of diffusion-based generative models, table 1. Asked for (``even_axes``), F is given in place of G
-what G says with each axis weighed by how much of it shines through the noise. A picture is shifted and scaled by what its data have
-on the average. One share of the noise levels is spread evenly instead, so that the bound, which
-asks at every level, does not ask where nothing was learned. The centre c is -.5 where details are
-what is hard; a picture that is told by words is laid out at noises in which details have drowned,
-so there c is greater (E. Hoogeboom, J. Heek and T. Salimans (2023), Simple diffusion, section 3.1,
-on noise that many pixels alike shine through). No nats here: ``picture`` makes them.
+what G says with each axis weighed by how much of it shines through the noise. A picture is shifted
+and scaled by what its data have on the average. One share of the noise levels is spread evenly
+instead, so that the bound, which asks at every level, does not ask where nothing was learned. The
+centre c is -.5 where details are what is hard; a picture that is told by words is laid out at
+noises in which details have drowned, so there c is greater (E. Hoogeboom, J. Heek and T. Salimans
+(2023), Simple diffusion, section 3.1, on noise that many pixels alike shine through). No nats here:
+``picture`` makes them.
 
 Shape letters: B rows, C channels, H and W sides, D = C H W pixels, F features.
 
