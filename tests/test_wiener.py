@@ -8,10 +8,11 @@ import torch
 from test_picture_diffusion import rows, space, spots
 
 from conjoin import JointDensity
-from conjoin.core import Event, Space, Variable, stream
+from conjoin.core import Block, Event, Flat, RecordSpace, Space, Variable, stream
 from conjoin.families.diffusion import wiener as wiener_module
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 from conjoin.families.diffusion.wiener import MIN_ROWS, ROWS_PER_AXIS, Wiener, axes_of
+from conjoin.families.multimodal import Multimodal
 from conjoin.fitting.warm_start import Start
 
 GRID = (1, 5, 6)
@@ -51,6 +52,26 @@ def test_the_estimate_is_the_conditional_mean_and_its_error_the_trace_of_the_cov
         assert torch.allclose(wiener.estimate(z, s, None)[row].flatten(), wanted, atol=1e-4)
         left = torch.trace(covariance - gain @ covariance) / PIXELS
         assert float(wiener.error(s)[row]) == pytest.approx(float(left), rel=1e-4)
+
+
+def test_evened_axes_differ_by_how_much_shines_through_and_have_variance_one_together():
+    pictures = correlated(4000)
+    wiener = started(pictures, axes=6)
+    s = torch.tensor(0.7).expand(len(pictures))
+    z = pictures + 0.7 * torch.randn(pictures.shape, generator=stream(3)).double()
+    guess, shown = wiener.evened(z, s, None)
+    assert torch.allclose(guess, wiener.estimate(z, s, None), atol=1e-12)
+    assert float(shown.square().mean()) == pytest.approx(1.0, rel=0.03)
+    gain = (wiener.variances / (wiener.variances + 0.49)).double()
+    deviations = (shown.flatten(1) @ wiener.axes.double()).square().mean(0).sqrt()
+    assert torch.allclose(deviations / deviations[0], gain / gain[0], rtol=0.05)
+
+
+def test_without_a_covariance_evened_pictures_are_scaled():
+    z = correlated(5, seed=4)
+    guess, shown = Wiener(GRID, 3, 0).evened(z, torch.full((5,), 2.0), None)
+    assert torch.allclose(shown, z / 5**0.5)
+    assert torch.allclose(guess, z / 5)
 
 
 def test_what_no_axis_holds_has_one_variance():
@@ -148,6 +169,37 @@ def test_the_loss_of_a_network_that_says_nothing_is_one_at_every_noise():
     with torch.no_grad():
         losses = density.core.loss(pictures, known, None, stream(1))
     assert float(losses.mean()) == pytest.approx(1, abs=0.05)
+
+
+def test_evened_axes_change_what_the_network_is_shown_and_neither_the_rest_nor_batches():
+    X, _ = spots(300, side=8)
+    plain, even = (
+        PictureDensity.build(space(8), config, rows(X), stream(0))
+        for config in (TINY, TINY.set_params(even_axes=True))
+    )
+    some = rows(X[:3])
+    with torch.no_grad():
+        assert torch.allclose(plain.log_prob(some), even.log_prob(some), rtol=1e-6)  # F = 0
+        for density in (plain, even):
+            torch.nn.init.ones_(density.core.net.last.weight)
+        whole = even.log_prob(some)
+        alone = torch.cat([even.log_prob(some.take(slice(row, row + 1))) for row in range(3)])
+    assert torch.allclose(whole, alone, rtol=1e-5)
+    assert not torch.allclose(whole, plain.log_prob(some), rtol=1e-3)
+    assert even.features(some).shape == plain.features(some).shape
+
+
+def test_pictures_told_in_words_even_their_axes_and_others_and_saved_models_do_not():
+    pictures = Block("picture", "image", (1, 8, 8), (Variable("pixel", "ordered", 256),))
+    words = Block("caption", "sequence", (4,), (Variable("word", "category", 3),))
+    columns = Block("columns", "vector", (1,), (Variable("mass", "real"),))
+    told = Flat(RecordSpace((columns, pictures, words))).space
+    alone = Flat(RecordSpace((columns, pictures))).space
+    assert Multimodal().suited(told).of_pictures.even_axes
+    assert not Multimodal(pictures={"even_axes": False}).suited(told).of_pictures.even_axes
+    assert not Multimodal().suited(alone).of_pictures.even_axes
+    assert not Multimodal(pictures={"axes": 4}).of_pictures.even_axes
+    assert not PictureDiffusion().even_axes
 
 
 def test_a_density_builds_the_means_of_the_classes_that_it_is_told():

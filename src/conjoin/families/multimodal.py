@@ -106,6 +106,7 @@ CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned besi
 # of pictures that are told in words: most of the noise in which they are laid out is learned from
 WORDED_PICTURES: Mapping[str, Any] = {
     "noise_centre": 0.9,
+    "even_axes": True,
     "matrix_rate": 0.004,
     "rate": 1e-3,
     "batch": 48,

@@ -7,12 +7,14 @@ r"""What a picture looked like before noise was added: a network under the preco
 G is what the means and covariances of the pixels say (``wiener``), so that the network learns only
 what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out = s / sqrt(
 s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the design space
-of diffusion-based generative models, table 1. A picture is shifted and scaled by what its data have
-on the average. One share of the noise levels is spread evenly instead, so that the bound, which
-asks at every level, does not ask where nothing was learned. The centre c is -.5 where details are
-what is hard; a picture that is told by words is laid out at noises in which details have drowned,
-so there c is greater (E. Hoogeboom, J. Heek and T. Salimans (2023), Simple diffusion, section 3.1,
-on noise that many pixels alike shine through). No nats here: ``picture`` makes them.
+of diffusion-based generative models, table 1. Asked for (``even_axes``), F is given in place of G
+what G says with each axis weighed by how much of it shines through the noise. A picture is shifted
+and scaled by what its data have on the average. One share of the noise levels is spread evenly
+instead, so that the bound, which asks at every level, does not ask where nothing was learned. The
+centre c is -.5 where details are what is hard; a picture that is told by words is laid out at
+noises in which details have drowned, so there c is greater (E. Hoogeboom, J. Heek and T. Salimans
+(2023), Simple diffusion, section 3.1, on noise that many pixels alike shine through). No nats here:
+``picture`` makes them.
 
 Shape letters: B rows, C channels, H and W sides, D = C H W pixels, F features.
 
@@ -75,6 +77,7 @@ class Denoiser(nn.Module):
         self.noise_centre = config.noise_centre
         axes = axes_of(grid, config.axes)
         self.gaussian: Any = Wiener(grid, axes, classes) if axes else beside
+        self.evens = config.even_axes and axes > 0
         shown = (1 if self.gaussian is None else 2) * grid[0]
         dials = (config.size, config.blocks, config.dropout)
         self.net: Conditioned = (
@@ -147,13 +150,24 @@ class Denoiser(nn.Module):
         total = (s**2 + 1).sqrt()
         log_s = s.flatten().log()
         if self.gaussian is not None:
-            guess = self.gaussian.estimate(z, s.flatten(), code)
+            guess, shown = self._guessed(z, s.flatten(), code)
             with computing_in(self.precision, self.scale.device.type):
-                more = self.net(self._beside(z / total, guess), log_s, self._heard(code))
+                more = self.net(shown, log_s, self._heard(code))
             return guess + self._out(s.flatten()).sqrt()[:, None, None, None] * more
         with computing_in(self.precision, self.scale.device.type):
             out: Tensor = z / total**2 + s / total * self.net(z / total, log_s, code)
         return out
+
+    def _guessed(
+        self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the Gaussian makes of pictures under noise, and what the network is shown."""
+        scaled = z / (s**2 + 1).sqrt()[:, None, None, None]
+        if self.evens:
+            guess, even = self.gaussian.evened(z, s, code)
+            return guess, _side_by_side(scaled, even)
+        guess = self.gaussian.estimate(z, s, code)
+        return guess, _side_by_side(scaled, guess)
 
     def _heard(self, code: Tensor | None) -> Tensor | None:
         """What the network hears of what is told."""
@@ -171,17 +185,14 @@ class Denoiser(nn.Module):
         """c_out^2."""
         return s**2 / (s**2 + 1) if self.gaussian is None else self.gaussian.error(s)
 
-    def _beside(self, z: Tensor, guess: Tensor) -> Tensor:
-        """What the network is shown: a picture under noise, and what the Gaussian makes of it."""
-        if self.gaussian is None:
-            return z
-        return torch.cat([z, guess], 1).contiguous(memory_format=torch.channels_last)
-
     def _clean(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """What the network is given of pictures that count as clean, and the log of their noise."""
         s = torch.full((len(pictures),), CLEAN_NOISE)
+        if self.evens:
+            return self._guessed(pictures, s, None)[1], s.log()
         scaled = pictures / (CLEAN_NOISE**2 + 1) ** 0.5
-        return self._beside(scaled, pictures), s.log()
+        shown = scaled if self.gaussian is None else _side_by_side(scaled, pictures)
+        return shown, s.log()
 
     def features(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         """What the encoder sees of clean pictures."""
@@ -238,3 +249,8 @@ class Denoiser(nn.Module):
         return torch.where(
             torch.rand(len(code), generator=generator) < WITHHELD_SHARE, float(self.classes), code
         )
+
+
+def _side_by_side(one: Tensor, other: Tensor) -> Float[Tensor, "B C H W"]:
+    """Two pictures as the channels of one."""
+    return torch.cat([one, other], 1).contiguous(memory_format=torch.channels_last)

@@ -145,6 +145,11 @@ class PictureDiffusion(Config):
     matrix_rate : float or None, default None
         Learning rate of the matrices that attend to words, which Muon moves; None: they are moved
         like all others.
+    even_axes : bool, default False
+        Whether the network is shown what the Gaussian makes of a picture with each principal axis
+        weighed by how much of it shines through the noise, and not by how much it varies: where
+        most of what varies is a background of one colour, things before it are seen better. Needs
+        ``axes``.
     text_encoder : str or None, default None
         Folder of a frozen encoder of texts, such as all-MiniLM-L6-v2: what it makes of each word by
         itself stands in place of a vector that is learned. The model keeps these vectors, and needs
@@ -170,6 +175,7 @@ class PictureDiffusion(Config):
     last_noise: float | None = 0.3
     noise_centre: float = -0.5
     matrix_rate: float | None = None
+    even_axes: bool = False
     text_encoder: str | None = None
 
     implied: ClassVar[dict[str, Any]] = {
@@ -178,6 +184,7 @@ class PictureDiffusion(Config):
         "last_noise": None,
         "noise_centre": -0.5,
         "matrix_rate": None,
+        "even_axes": False,
         "text_encoder": None,
     }
     suggests_latents: ClassVar[bool] = True
@@ -188,6 +195,7 @@ class PictureDiffusion(Config):
         "last_noise": None,
         "noise_centre": -0.5,
         "matrix_rate": None,
+        "even_axes": False,
         "text_encoder": None,
     }
 

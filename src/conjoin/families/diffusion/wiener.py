@@ -100,16 +100,41 @@ class Wiener(nn.Module):
         self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
     ) -> Float[Tensor, "B C H W"]:
         """E[x | z], or where classes are told E[x | z, class]."""
-        variance = s.double()[:, None].square()
-        mean = self.mean.double()
-        if self.offsets is not None and code is not None:
-            mean = mean + self.offsets[code.long()].double()
-        apart = z.double().flatten(1) - mean
+        apart, variance, mean = self._apart(z, s, code)
         rest = self.rest.double() / (self.rest + variance)
         more = self.variances.double() / (self.variances + variance) - rest
         axes = self.axes.double()
         out = mean + rest * apart + (more * (apart @ axes)) @ axes.T
-        return out.view(z.shape).to(z.dtype).contiguous(memory_format=torch.channels_last)
+        return _as_pictures(out, z)
+
+    def evened(
+        self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
+    ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
+        """``estimate``, and the same with each axis k weighed by how much of it shines through the
+        noise, l_k / (l_k + s^2), and not by how much it varies; that of variance 1."""
+        apart, variance, mean = self._apart(z, s, code)
+        axes = self.axes.double()
+        spread = self.variances.double() + variance
+        gain = self.variances.double() / spread
+        even = gain / spread.sqrt()
+        rest_spread = self.rest.double() + variance
+        rest = self.rest.double() / rest_spread
+        rest_even = rest / rest_spread.sqrt()
+        along = apart @ axes
+        more = torch.cat([(gain - rest) * along, (even - rest_even) * along]) @ axes.T
+        others = len(self.mean) - len(self.variances)
+        total = gain.square().sum(1, keepdim=True) + others * rest.square()
+        shown = (rest_even * apart + more[len(z) :]) / (total / len(self.mean)).sqrt()
+        return _as_pictures(mean + rest * apart + more[: len(z)], z), _as_pictures(shown, z)
+
+    def _apart(
+        self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B 1"], Tensor]:
+        """z less the mean of the pictures, the variance of the noise, and that mean."""
+        mean = self.mean.double()
+        if self.offsets is not None and code is not None:
+            mean = mean + self.offsets[code.long()].double()
+        return z.double().flatten(1) - mean, s.double()[:, None].square(), mean
 
     def error(self, s: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """The mean squared error of a pixel of that estimate, were the pictures Gaussian."""
@@ -118,6 +143,12 @@ class Wiener(nn.Module):
         along = (self.variances * variance / (self.variances + variance)).sum(1)
         rest = (self.rest * variance / (self.rest + variance))[:, 0]
         return ((along + others * rest) / len(self.mean)).float()
+
+
+def _as_pictures(
+    numbers: Float[Tensor, "B D"], like: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B C H W"]:
+    return numbers.view(like.shape).to(like.dtype).contiguous(memory_format=torch.channels_last)
 
 
 def _principal(
