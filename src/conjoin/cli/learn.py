@@ -182,6 +182,7 @@ def fit(
     levels: opt.Levels = None,
     skip_broken: opt.SkipBroken = False,
     start_from: opt.StartFrom = None,
+    shard: opt.Shard = False,
 ) -> None:
     """Fit a joint model of a table or of pictures; without labels it models p(x) alone."""
     if Path(data).exists() and not (quiet or as_json):  # before the libraries, which take seconds
@@ -189,7 +190,7 @@ def fit(
     from conjoin.cli.fitting import Asked, fit_table
     from conjoin.training.ranks import rank, together
 
-    with together():
+    with together(shard):
         voice = Voice(quiet or rank() > 0, as_json and not rank())  # of several one speaks
         asked = Asked(
             data=data,
