@@ -69,7 +69,7 @@ DEFAULTS = {
     "alternatives",
     "unfold_given",
     "is_told",
-    "layers",
+    "shardable",
     "begin",
     "end",
     "averaged",

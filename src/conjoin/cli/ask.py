@@ -61,6 +61,7 @@ def predict(
     say_unfinished(found, voice)
     limits = limits_of(max_bytes, max_ratio, max_columns)
     rows = Table(data, limits, chunk_rows, part, voice, skip_broken)
+    tables: Iterable[Any]
     if cluster is None:
         tables = (_predicted(found, each, out) for each in all_rows(rows, found))
     else:

@@ -85,9 +85,11 @@ def pieces_of(table: Table, estimator: Any) -> Iterator[Any]:
     from conjoin.core.event import slices
 
     most = table.chunk_rows or PIECE_ROWS
+    columns = estimator.model_.codec.schema.columns
+    aside = {str(column.name) for column in columns if not column.modelled}
     for rows in all_rows(table, estimator.model_):
         if not isinstance(rows, pd.DataFrame):
             yield from (rows.take(part) for part in slices(len(rows), most))
             continue
-        rows.attrs[UNIQUE] = [name for name in rows if rows[name].is_unique]
+        rows.attrs[UNIQUE] = [name for name in rows if str(name) in aside and rows[name].is_unique]
         yield from (rows.iloc[part] for part in slices(len(rows), most))

@@ -36,36 +36,51 @@ ACCEPTANCE = "acceptance"  # in the attrs of drawn rows: the share that kept con
 REPLACED = "in place of"  # the column of cells that could not be read
 
 
+DrawnY = Annotated[
+    str | None,
+    typer.Option(
+        "--y",
+        help="The class, or the number, of every row, or a range low..high of numbers.",
+        show_default=False,
+    ),
+]
+Given = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--given",
+        metavar="COLUMN=VALUE",
+        help="A value, a range low..high, levels a,b, or the beginning of a string, ab... "
+        "Repeatable.",
+        show_default=False,
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar='"A <= B"',
+        help="A constraint of columns or constants. Repeatable.",
+        show_default=False,
+    ),
+]
+RowsOfDraw = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk-rows",
+        help="Draw so many rows at a time, each time with noise of its own (default: all; "
+        f"with --ray {DRAWN_ROWS:,}).",
+        min=1,
+        show_default=False,
+    ),
+]
+
+
 def sample(
     model: opt.ModelFolder,
     n: Annotated[int, typer.Option("-n", help="How many rows.", min=1)] = 100,
-    y: Annotated[
-        str | None,
-        typer.Option(
-            "--y",
-            help="The class, or the number, of every row, or a range low..high of numbers.",
-            show_default=False,
-        ),
-    ] = None,
-    given: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--given",
-            metavar="COLUMN=VALUE",
-            help="A value, a range low..high, levels a,b, or the beginning of a string, ab... "
-            "Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--where",
-            metavar='"A <= B"',
-            help="A constraint of columns or constants. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    y: DrawnY = None,
+    given: Given = None,
+    where: Where = None,
     tails: opt.Tails = False,
     temperature: opt.Temperature = 1.0,
     top_k: opt.TopK = None,
@@ -81,16 +96,7 @@ def sample(
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
-    chunk_rows: Annotated[
-        int | None,
-        typer.Option(
-            "--chunk-rows",
-            help="Draw so many rows at a time, each time with noise of its own (default: all; "
-            f"with --ray {DRAWN_ROWS:,}).",
-            min=1,
-            show_default=False,
-        ),
-    ] = None,
+    chunk_rows: RowsOfDraw = None,
     ray: opt.Ray = None,
     workers: opt.Workers = None,
 ) -> None:

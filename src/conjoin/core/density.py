@@ -533,7 +533,7 @@ class Density(nn.Module, abc.ABC):
             return Draws(self._answered(out), status, effective)
 
     @property
-    def layers(self) -> list[nn.Module]:
+    def shardable(self) -> list[nn.Module]:
         """Modules that a loss calls as often as ``core.rounds.as_often`` says: each of several
         processes may hold a part of their weights. None where a loss may call them otherwise."""
         return []

@@ -37,6 +37,7 @@ MODEL_FILES = ("config.json", "weights.safetensors")
 WAITING_BYTES = 1 << 28
 IN_FLIGHT = 2  # pieces that a worker has been given, one of which it works on
 MAX_FAILED_STARTS = 3  # in a row, of workers that died before they were ready
+MAX_RETRIES = 3  # of a piece whose worker died: a piece that kills each of them ends the command
 # what Ray reads when it is imported
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -117,7 +118,7 @@ def _ray() -> Any:
 
 def _start(ray: Any, address: str, workers: int | None) -> None:
     """Start a cluster here, or join one."""
-    own = {"num_cpus": workers, "include_dashboard": False}
+    own = {"address": LOCAL, "num_cpus": workers, "include_dashboard": False}
     where = own if address == LOCAL else {"address": address}
     try:
         ray.init(**where, log_to_driver=False, configure_logging=True, logging_level="critical")
@@ -177,10 +178,11 @@ def answered(
 
     _settle(ray, workers)
     files = ray.put(_files_of(model))
+    reader: Any = _read
     told = {"files": files, "version": __version__, "folder": os.getcwd()}
     # the reader waits most of the time, and so takes no processor from the workers
     pieces = ray.data.from_items([0], override_num_blocks=1).map_batches(
-        _read, fn_kwargs={**told, "read": read}, batch_format="numpy", num_cpus=0
+        reader, fn_kwargs={**told, "read": read}, batch_format="numpy", num_cpus=0
     )
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=IN_FLIGHT)
     answers = pieces.map_batches(
@@ -190,6 +192,7 @@ def answered(
         batch_format="numpy",
         compute=pool,
         num_cpus=1,
+        max_task_retries=MAX_RETRIES,
     )
     try:
         for row in answers.iter_rows():

@@ -57,7 +57,7 @@ _SHARDING: ContextVar[bool] = ContextVar("sharding", default=False)
 @contextlib.contextmanager
 def together(shard: bool = False) -> Iterator[None]:
     """Join the other processes that ``torchrun`` started, if it did. ``shard``: fits inside share
-    out the layers of networks that can be (``Density.layers``); ValueError where there is one
+    out the layers of networks that can be (``Density.shardable``); ValueError where there is one
     process."""
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or _joined()
     if shard and world() == 1 and alone:
@@ -96,8 +96,8 @@ def sharded(density: Density) -> Iterator[Density]:
     layers = layers_of(model)
     if not layers:
         raise ValueError(
-            f"{type(density).__name__} has no layers that can be shared out: leave out --shard, or "
-            "fit strings with family='sequence' and no reading."
+            f"{type(density).__name__} has no layers that can be shared out: fit it without that, "
+            "or fit strings with family='sequence' and no reading."
         )
     if device_of(model).type != "cpu":
         raise NotImplementedError("Layers are shared out among processors alone: say device='cpu'.")
@@ -115,7 +115,7 @@ def sharded(density: Density) -> Iterator[Density]:
 def layers_of(density: Density) -> list[nn.Module]:
     """Of all densities that it is made of."""
     parts = [part for part in density.modules() if isinstance(part, Density)]
-    return list(dict.fromkeys(layer for part in parts for layer in part.layers))
+    return list(dict.fromkeys(layer for part in parts for layer in part.shardable))
 
 
 def is_part(tensor: Tensor) -> bool:
@@ -137,19 +137,19 @@ def _most(count: int) -> int:
 def clip(parameters: Iterable[Tensor], most: float) -> Tensor:
     """Scale the gradients to a norm of at most ``most``; the norm that they had, the same on all
     ranks."""
-    parameters = [each for each in parameters if each.grad is not None]
-    parts = [each for each in parameters if is_part(each)]
+    parameters = list(parameters)
+    gradients: list[Any] = [each.grad for each in parameters if each.grad is not None]
+    parts = [each.to_local() for each in gradients if is_part(each)]
     if not parts:
         return nn.utils.clip_grad_norm_(parameters, most)
-    squares = torch.stack([each.grad.to_local().square().sum().double() for each in parts])  # type: ignore[union-attr]
-    square = total({"square": squares.sum()})["square"]
-    for each in parameters:
+    own = torch.stack([each.square().sum().double() for each in parts])
+    square = total({"square": own.sum()})["square"]
+    for each in gradients:
         if not is_part(each):
-            square = square + each.grad.square().sum().double()  # type: ignore[union-attr]
+            square = square + each.square().sum().double()
     norm = square.sqrt()
-    factor = min(1.0, float(most / (norm + CLIP_SLACK)))
-    for each in parameters:
-        each.grad.mul_(factor)  # type: ignore[union-attr]
+    for each in gradients:
+        each.mul_(min(1.0, float(most / (norm + CLIP_SLACK))))
     return norm
 
 

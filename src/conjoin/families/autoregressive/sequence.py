@@ -255,7 +255,7 @@ class SequenceDensity(Density):
         self.typical = Typicality((width, 2), (min(width, KEPT_AXES), 2))
 
     @property
-    def layers(self) -> list[nn.Module]:
+    def shardable(self) -> list[nn.Module]:
         return [] if self.config.reading else list(self.net.blocks)
 
     @classmethod
