@@ -202,7 +202,9 @@ def test_reading_ends_with_its_error_or_with_its_last_piece(monkeypatch):
         assert str(last.error) == ("row 3 is broken" if fails else "None")
 
 
-def test_another_version_in_the_cluster_is_refused():
+def test_another_version_in_the_cluster_is_refused(monkeypatch):
+    for name, value in cluster.QUIET.items():
+        monkeypatch.setenv(name, value)
     pytest.importorskip("ray", reason="ray is not installed: pip install 'conjoin[ray]'")
     error = _carried(lambda: cluster._opened(None, "0.0.0", ".")).error
     assert isinstance(error, ImportError)
@@ -219,14 +221,14 @@ def test_none_is_asked_for_without_ray():
 @pytest.fixture(scope="module")
 def ray():
     """A Ray cluster of this machine with two processors."""
+    patch = pytest.MonkeyPatch()
+    for name, value in cluster.QUIET.items():
+        patch.setenv(name, value)
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'conjoin[ray]'")
     from ray._private import services
 
-    patch = pytest.MonkeyPatch()
     patch.setenv("RAY_worker_register_timeout_seconds", SECONDS)
     patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name, value in cluster.QUIET.items():
-        patch.setenv(name, value)
     start = services.start_ray_process
 
     def at_leisure(command, process_type, **more):

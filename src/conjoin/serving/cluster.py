@@ -192,7 +192,7 @@ def answered(
         batch_format="numpy",
         compute=pool,
         num_cpus=1,
-        max_task_retries=MAX_RETRIES,
+        ray_remote_args_fn=_remote,
     )
     try:
         for row in answers.iter_rows():
@@ -203,6 +203,11 @@ def answered(
     except ray.exceptions.RayError as error:
         words = str(error).strip().splitlines() or [type(error).__name__]
         raise ConnectionError(f"The Ray cluster broke down: {words[-1]}") from None
+
+
+def _remote() -> dict[str, Any]:
+    """What Ray is told of each worker."""
+    return {"max_task_retries": MAX_RETRIES}
 
 
 def _settle(ray: Any, workers: int) -> None:
