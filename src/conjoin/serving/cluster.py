@@ -37,7 +37,6 @@ MODEL_FILES = ("config.json", "weights.safetensors")
 WAITING_BYTES = 1 << 28
 IN_FLIGHT = 2  # pieces that a worker has been given, one of which it works on
 MAX_FAILED_STARTS = 3  # in a row, of workers that died before they were ready
-MAX_RETRIES = 3  # of a piece whose worker died: a piece that kills each of them ends the command
 # what Ray reads when it is imported
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -192,7 +191,6 @@ def answered(
         batch_format="numpy",
         compute=pool,
         num_cpus=1,
-        ray_remote_args_fn=_remote,
     )
     try:
         for row in answers.iter_rows():
@@ -203,11 +201,6 @@ def answered(
     except ray.exceptions.RayError as error:
         words = str(error).strip().splitlines() or [type(error).__name__]
         raise ConnectionError(f"The Ray cluster broke down: {words[-1]}") from None
-
-
-def _remote() -> dict[str, Any]:
-    """What Ray is told of each worker."""
-    return {"max_task_retries": MAX_RETRIES}
 
 
 def _settle(ray: Any, workers: int) -> None:

@@ -63,7 +63,7 @@ def together(shard: bool = False) -> Iterator[None]:
     if shard and world() == 1 and alone:
         raise ValueError(
             "Layers are shared out over several processes, and there is one: start them with "
-            "torchrun --nproc-per-node 2 -m conjoin fit ..."
+            "torchrun."
         )
     token = _SHARDING.set(shard)
     try:
