@@ -323,26 +323,29 @@ def test_a_killed_worker_loses_nothing_and_memory_is_flat(ray, here, tmp_path, m
     monkeypatch.setattr(cluster, "WAITING_BYTES", 4 * size)
     count = 60
 
+    done = tmp_path / "done"
+    leads = tmp_path / "leads"
+    done.touch()
+
     def read(estimator):
         for piece in range(count):
-            with (tmp_path / "read").open("ab") as file:
-                file.write(b".")
+            with leads.open("a") as file:
+                file.write(f"{piece + 1 - done.stat().st_size}\n")
             yield np.full(size, piece, dtype=np.uint8)
 
     def ask(estimator, piece):
         if piece[0] == 25 and flag.exists():
             flag.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+        with done.open("ab") as file:
+            file.write(b".")
         return int(piece[0])
 
-    lead = []
     with joined() as workers:
-        for answer, _ in answered("model", read, ask, workers):
-            assert answer == len(lead)
-            lead.append((tmp_path / "read").stat().st_size - answer)
-    assert len(lead) == count
+        found = [answer for answer, _ in answered("model", read, ask, workers)]
+    assert found == list(range(count))
     assert not flag.exists()
-    assert max(lead) <= 20  # pieces in flight, of 60
+    assert max(map(int, leads.read_text().split())) <= 20  # pieces that wait, of 60
     assert capfd.readouterr().out == ""
 
 
@@ -436,6 +439,51 @@ def test_layers_shared_out_over_two_processes_learn_what_one_learns(tmp_path):
         assert (first[name] - value).abs().max() < 1e-5, name
     moved = max((one[name] - one[name].mean()).abs().max() for name in one if "last" in name)
     assert moved > 1e-3  # the last layer begins at zero
+
+
+FOLDER = """
+import sys
+import warnings
+import numpy as np
+import pandas as pd
+import torch
+import conjoin
+from conjoin.training.ranks import rank, together
+
+torch.set_num_threads(1)
+noise = np.random.default_rng(0)
+words = ["".join(noise.choice(list("abcd"), noise.integers(2, 12))) for _ in range(150)]
+settings = {"steps": 4, "width": 16, "blocks": 2, "precision": "float32", "dropout": 0.0}
+
+
+def fitted():
+    model = conjoin.JointDensity(family="sequence", types={"word": {"type": "text"}})
+    model.set_params(**{f"family__{name}": value for name, value in settings.items()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(pd.DataFrame({"word": words}))
+
+
+if __name__ == "__main__":
+    with together(shard=True):
+        model = fitted()
+        if rank() == 0:
+            model.save(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_model_whose_layers_were_shared_out_is_one_folder(tmp_path):
+    script = tmp_path / "folder.py"
+    script.write_text(FOLDER)
+    launch(script, tmp_path / "two")
+    runpy.run_path(str(script))["fitted"]().save(tmp_path / "one")
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert set(one) == set(two)
+    assert all((one[name].double() - two[name].double()).abs().max() < 1e-5 for name in one)
+    words = pd.DataFrame({"word": ["abca", "dd"]})
+    found = [conjoin.load(tmp_path / name).score_samples(words) for name in ("one", "two")]
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
 def test_parts_are_repeated_until_all_processes_have_equally_many():

@@ -120,7 +120,8 @@ def _start(ray: Any, address: str, workers: int | None) -> None:
     own = {"address": LOCAL, "num_cpus": workers, "include_dashboard": False}
     where = own if address == LOCAL else {"address": address}
     try:
-        ray.init(**where, log_to_driver=False, configure_logging=True, logging_level="critical")
+        with _silent():
+            ray.init(**where, log_to_driver=False, logging_level="critical")
     except Exception as error:  # Ray raises Exception itself
         ray.shutdown()
         words = str(error).strip().splitlines() or [type(error).__name__]
@@ -131,6 +132,21 @@ def _start(ray: Any, address: str, workers: int | None) -> None:
             "RAY_AUTH_MODE=token)"
         )
         raise ConnectionError(f"{what}: {words[0]}") from None
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches standard error: what Ray's own code in C++ says before it can be told not
+    to. Python's errors are raised all the same."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def _workers_of(ray: Any, asked: int | None) -> int:
