@@ -19,29 +19,33 @@ from conjoin.training import loop
 LIMITS = ["--max-bytes", "--max-columns", "--max-ratio"]
 TELL = ["--json", "--quiet", "-q"]
 OUT = ["--force", "--out", "-o"]
+CLUSTER = ["--ray", "--workers"]
 OPTIONS = {
     "check": [*LIMITS, *TELL, "--force", "--missing", "--schema", "--target"],
     "fit": [
         *LIMITS, *TELL, *OUT, "--calibration", "--chunk-rows", "--device", "--emphasis", "--family",
         "--groups", "--levels",
         "--max-kwh", "--max-time", "--missing", "--missingness", "--part", "--precision",
-        "--predictor", "--range", "--resize", "--resume", "--schema", "--seed", "--size",
-        "--skip-broken", "--speed", "--start-from", "--target",
+        "--predictor", "--range", "--resize", "--resume", "--schema", "--seed", "--shard",
+        "--size", "--skip-broken", "--speed", "--start-from", "--target",
         "--task", "--time", "--types", "--unlabelled",
     ],
     "compare": [
         *LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--price", "--seed",
         "--target", "--task",
     ],
-    "predict": [*LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--part", "--skip-broken"],
+    "predict": [
+        *LIMITS, *TELL, *OUT, *CLUSTER, "--device", "--chunk-rows", "--part", "--skip-broken",
+    ],
     "decide": [
-        *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--energy", "--false-alarm", "--keep",
+        *LIMITS, *TELL, *OUT, *CLUSTER, "--device", "--chunk-rows", "--energy", "--false-alarm",
+        "--keep",
         "--log", "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
-        *TELL, *OUT, "--device", "--even", "--given", "--guidance", "--mark", "--precision",
-        "--seed", "--steps", "--strip", "--tails", "--temperature", "--top-k", "--top-p", "--where",
-        "--y", "-n",
+        *TELL, *OUT, *CLUSTER, "--chunk-rows", "--device", "--even", "--given", "--guidance",
+        "--mark", "--precision", "--seed", "--steps", "--strip", "--tails", "--temperature",
+        "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [
         *LIMITS, *TELL, *OUT, "--alternatives", "--device", "--draws", "--hide", "--mark", "--mask",

@@ -1,12 +1,16 @@
 """predict, decide, evaluate, report, info: questions about rows, and about the model."""
 
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from conjoin.cli import options as opt
+from conjoin.cli.cluster import UNIQUE, Cluster, Table, all_rows, cluster_of, pieces_of
 from conjoin.cli.files import (
     asked_models,
     limits_of,
@@ -14,7 +18,6 @@ from conjoin.cli.files import (
     model_of,
     read,
     refuse_for_tables,
-    rows_of,
     say_unfinished,
 )
 from conjoin.cli.kinds import reader_of
@@ -23,7 +26,7 @@ from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import grouped, in_shell, max_error_of
-from conjoin.util.energy import Tally
+from conjoin.util.energy import Energy, Tally
 from conjoin.util.files import new_file
 from conjoin.util.near import did_you_mean
 
@@ -46,30 +49,35 @@ def predict(
     chunk_rows: opt.ChunkRows = None,
     part: opt.Part = None,
     skip_broken: opt.SkipBroken = False,
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> None:
     """Labels and their probabilities, or the mean and a 90 % interval. Without regard to
     familiarity: see decide."""
     voice = Voice(quiet, as_json, out == "-")
+    cluster = cluster_of(ray, workers, device, data)
     claim(out, force)
     found = model_of(model, device)
     say_unfinished(found, voice)
-    frames = rows_of(
-        found,
-        data,
-        limits_of(max_bytes, max_ratio, max_columns),
-        chunk_rows,
-        part,
-        voice,
-        skip_broken,
-    )
-    answers(
-        (
-            _named(_as_written(_predictions(found, each), found.target, out), each)
-            for each in frames
-        ),
-        out,
-        voice,
-    )
+    limits = limits_of(max_bytes, max_ratio, max_columns)
+    rows = Table(data, limits, chunk_rows, part, voice, skip_broken)
+    tables: Iterable[Any]
+    if cluster is None:
+        tables = (_predicted(found, each, out) for each in all_rows(rows, found))
+    else:
+        ask = partial(_predicted_there, out=out)
+        tables = cluster.answers(model, partial(pieces_of, rows), ask)
+    answers(tables, out, voice)
+
+
+def _predicted(model: Any, rows: Any, out: str | None) -> Any:
+    """The answer about some rows, as it is written."""
+    return _named(_as_written(_predictions(model, rows), model.target, out), rows)
+
+
+def _predicted_there(estimator: Any, rows: Any, out: str | None) -> Any:
+    """As ``_predicted``, in a worker of a cluster."""
+    return _predicted(estimator.model_, rows, out)
 
 
 NUMBERS = ("answer", "best_guess", "mean", "low", "high")  # columns of answers about a number
@@ -246,9 +254,12 @@ def decide(
     chunk_rows: opt.ChunkRows = None,
     part: opt.Part = None,
     skip_broken: opt.SkipBroken = False,
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> None:
     """Accept an answer, or say why not: ambiguous, or unlike anything that the model has seen."""
     voice = Voice(quiet, as_json, out == "-")
+    cluster = cluster_of(ray, workers, device, data)
     claim(out, force)
     estimator = load_model(model, device)
     target = estimator.model_.target
@@ -260,30 +271,30 @@ def decide(
         if target is not None
         else {"false_alarm": false_alarm}
     )
+    wishes = {"false_alarm": false_alarm, "max_error": errors, "max_width": max_width}
+    wishes |= {"log": log, "reasons": reasons}
+    limits = limits_of(max_bytes, max_ratio, max_columns)
+    rows = Table(data, limits, chunk_rows, part, voice, skip_broken)
     tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar"), 0)
     hopeless: list[int] = []  # rows for which no confidence will do
     kept = Kept(estimator.model_.codec, keep or [])
     spent = Tally()
 
-    def told() -> dict[str, Any]:
-        return {"energy": _told_energy(spent, tally)} if energy else {}
+    def took() -> dict[str, Any]:
+        parts = [spent.energy] if cluster is None else cluster.spent
+        return _told_energy(sum(parts[1:], start=parts[0]), tally)
 
     def verdicts() -> Iterator[Any]:
-        limits = limits_of(max_bytes, max_ratio, max_columns)
-        for frame in rows_of(estimator.model_, data, limits, chunk_rows, part, voice, skip_broken):
-            with spent:
-                table = estimator.decide(
-                    frame,
-                    false_alarm=false_alarm,
-                    max_error=errors,
-                    max_width=max_width,
-                    log=log,
-                    reasons=reasons,
-                )
+        found = (
+            _verdicts(estimator, rows, wishes, spent)
+            if cluster is None
+            else _verdicts_there(cluster, model, rows, wishes)
+        )
+        for table, beside in found:
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
             hopeless.append(table.attrs["no_threshold"])
-            yield kept.beside(_named(_as_written(table, target, out), frame), frame)
+            yield kept.beside(_named(_as_written(table, target, out), beside), beside)
 
     answers(
         verdicts(),
@@ -291,12 +302,47 @@ def decide(
         voice,
         _for_the_screen,
         ("reason",),
-        lambda: {"counts": tally, **asked, **told()},
+        lambda: {"counts": tally, **asked, **({"energy": took()} if energy else {})},
         {"answer": "best_guess"},
     )
     _say_counts(tally, sum(hopeless), voice)
     if energy:
-        voice.aside(_energy_words(_told_energy(spent, tally)))
+        voice.aside(_energy_words(took()))
+
+
+def _verdicts(
+    estimator: Any, rows: Table, wishes: dict[str, Any], spent: Tally
+) -> Iterator[tuple[Any, Any]]:
+    """The verdicts on some rows, and those rows."""
+    for frame in all_rows(rows, estimator.model_):
+        with spent:
+            table = estimator.decide(frame, **wishes)
+        yield table, frame
+
+
+def _verdicts_there(
+    cluster: Cluster, model: str, rows: Table, wishes: dict[str, Any]
+) -> Iterator[tuple[Any, Any]]:
+    """As ``_verdicts``, by the workers of a cluster; the log is written here, in order."""
+    ask = partial(_verdicts_on, wishes=wishes)
+    for table, frame, lines in cluster.answers(model, partial(pieces_of, rows), ask):
+        if lines:
+            with Path(wishes["log"]).open("a", encoding="utf-8") as file:
+                file.write(lines)
+        yield table, frame
+
+
+def _verdicts_on(estimator: Any, rows: Any, wishes: dict[str, Any]) -> tuple[Any, Any, str]:
+    """The verdicts on some rows, what goes beside them, and the lines of the log."""
+    import pandas as pd
+
+    with tempfile.TemporaryDirectory() as folder:
+        log = None if wishes["log"] is None else Path(folder) / "log"
+        table = estimator.decide(rows, **{**wishes, "log": log})
+        lines = "" if log is None else log.read_text(encoding="utf-8")
+    # of other data than tables nothing but their names goes beside the verdicts
+    beside = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(index=rows.index)
+    return table, beside, lines
 
 
 def _say_counts(tally: dict[str, int], hopeless: int, voice: Voice) -> None:
@@ -314,10 +360,10 @@ def _say_counts(tally: dict[str, int], hopeless: int, voice: Voice) -> None:
     )
 
 
-def _told_energy(spent: Tally, tally: dict[str, int]) -> dict[str, Any]:
+def _told_energy(spent: Energy, tally: dict[str, int]) -> dict[str, Any]:
     """Of the verdicts, without what reading the model and the table took."""
     rows = sum(tally.values())
-    return spent.energy.told(row=rows, accepted=tally["accept"])
+    return spent.told(row=rows, accepted=tally["accept"])
 
 
 def _energy_words(told: dict[str, Any]) -> str:
@@ -371,7 +417,7 @@ class Kept:
             for name in columns
             if str(name) in aside
             and name not in ("row", *table, *self.asked)
-            and frame[name].is_unique
+            and (name in frame.attrs[UNIQUE] if UNIQUE in frame.attrs else frame[name].is_unique)
         ]
         return [*naming, *self.asked]
 

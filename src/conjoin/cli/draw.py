@@ -1,12 +1,15 @@
 """sample, impute, counterfactual: rows that the model makes up, fills in, or changes."""
 
 import secrets
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
+from conjoin.cli.cluster import Cluster, cluster_of
 from conjoin.cli.files import (
     at_once,
     limits_of,
@@ -28,39 +31,56 @@ SHEET = ".png"
 STRIP_STATES = 8  # of a way from noise, that are shown
 MAX_STRIPS = 8  # pictures whose way is shown
 USUAL_ALTERNATIVES = 5  # of a string, where files of pictures are asked about
+DRAWN_ROWS = 10_000  # that a worker of a cluster draws at a time
+ACCEPTANCE = "acceptance"  # in the attrs of drawn rows: the share that kept constraints
 REPLACED = "in place of"  # the column of cells that could not be read
+
+
+DrawnY = Annotated[
+    str | None,
+    typer.Option(
+        "--y",
+        help="The class, or the number, of every row, or a range low..high of numbers.",
+        show_default=False,
+    ),
+]
+Given = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--given",
+        metavar="COLUMN=VALUE",
+        help="A value, a range low..high, levels a,b, or the beginning of a string, ab... "
+        "Repeatable.",
+        show_default=False,
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar='"A <= B"',
+        help="A constraint of columns or constants. Repeatable.",
+        show_default=False,
+    ),
+]
+RowsOfDraw = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk-rows",
+        help="Draw so many rows at a time, each time with noise of its own (default: all; "
+        f"with --ray {DRAWN_ROWS:,}).",
+        min=1,
+        show_default=False,
+    ),
+]
 
 
 def sample(
     model: opt.ModelFolder,
     n: Annotated[int, typer.Option("-n", help="How many rows.", min=1)] = 100,
-    y: Annotated[
-        str | None,
-        typer.Option(
-            "--y",
-            help="The class, or the number, of every row, or a range low..high of numbers.",
-            show_default=False,
-        ),
-    ] = None,
-    given: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--given",
-            metavar="COLUMN=VALUE",
-            help="A value, a range low..high, levels a,b, or the beginning of a string, ab... "
-            "Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--where",
-            metavar='"A <= B"',
-            help="A constraint of columns or constants. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    y: DrawnY = None,
+    given: Given = None,
+    where: Where = None,
     tails: opt.Tails = False,
     temperature: opt.Temperature = 1.0,
     top_k: opt.TopK = None,
@@ -77,10 +97,14 @@ def sample(
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
+    chunk_rows: RowsOfDraw = None,
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> None:
     """New rows from the joint model, given a class and given columns, under constraints; of a model
     of images, pictures."""
     voice = Voice(quiet, as_json, out == "-")
+    cluster = cluster_of(ray, workers, device)
     estimator = load_model(model, device)
     writer = _claim(estimator.model_.codec, out, force, where)
     target = estimator.model_.target
@@ -108,7 +132,10 @@ def sample(
     if strip is not None:
         with marked(*of_draws, strip, mark, seed):
             _write_strip(estimator, n, asked, strip, voice)
-    X, drawn = estimator.sample(n, **asked)
+    if cluster is None and chunk_rows is None:
+        X, drawn = estimator.sample(n, **asked)
+    else:
+        X, drawn = _drawn_in_blocks(estimator, model, n, asked, chunk_rows or DRAWN_ROWS, cluster)
     with marked(*of_draws, out, mark, seed):
         _tell_draws(estimator.model_, X, drawn, asked, writer, out, voice)
 
@@ -123,6 +150,61 @@ def _tell_altered(asked: dict[str, Any], voice: Voice) -> None:
         voice.aside(f"{words}: these are no draws of the joint model.")
     if (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0):
         voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
+
+
+def _drawn_in_blocks(
+    estimator: Any,
+    model: str,
+    n: int,
+    asked: dict[str, Any],
+    rows: int,
+    cluster: Cluster | None,
+) -> tuple[Any, Any]:
+    """``n`` rows, ``rows`` at a time: the same, whichever processes draw them."""
+    if asked["even"]:
+        raise ValueError(
+            "--even spreads the rows of one draw, and --chunk-rows and --ray draw several times: "
+            "leave out one of them."
+        )
+    read = partial(_blocks, n=n, rows=rows, seed=asked["random_state"])
+    ask = partial(_drawn_block, asked=asked)
+    found = (
+        [ask(estimator, block) for block in read(estimator)]
+        if cluster is None
+        else list(cluster.answers(model, read, ask))
+    )
+    drawn = None if found[0][1] is None else _joined([y for _, y in found])
+    return _joined([X for X, _ in found]), drawn
+
+
+def _blocks(estimator: Any, n: int, rows: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Rows and seed of each block of draws."""
+    from conjoin.questions.sample import blocks_of_draws
+
+    yield from blocks_of_draws(n, rows, seed)
+
+
+def _drawn_block(estimator: Any, block: tuple[int, int], asked: dict[str, Any]) -> tuple[Any, Any]:
+    count, seed = block
+    X, y = estimator.sample(count, **{**asked, "random_state": seed})
+    return X, y
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Rows of several draws, as those of one; of a frame also the share that kept constraints."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(parts[0], list):
+        return [row for part in parts for row in part]
+    if not isinstance(parts[0], pd.DataFrame):
+        return np.concatenate(parts)
+    frame = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    frame.attrs = dict(parts[0].attrs)
+    if ACCEPTANCE in frame.attrs:
+        tried = sum(len(part) / part.attrs[ACCEPTANCE] for part in parts)
+        frame.attrs[ACCEPTANCE] = len(frame) / tried
+    return frame
 
 
 def _tell_draws(

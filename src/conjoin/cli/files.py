@@ -24,14 +24,18 @@ __all__ = [
     "load_model",
     "model_of",
     "note_asked",
+    "note_elsewhere",
     "read",
     "refuse_for_tables",
     "rows_of",
     "say_unfinished",
+    "spent_elsewhere",
 ]
 
 # folders of the models that a command asks, to which its energy is noted down
 asked_models: ContextVar[list[str]] = ContextVar("asked_models")
+# energy that other processes took to answer a command
+spent_elsewhere: ContextVar[list[Any]] = ContextVar("spent_elsewhere")
 _PICTURES_AT_ONCE = 4096  # pictures that are asked about at once
 _MAX_CELLS_AT_ONCE = 20_000_000  # of a table that is still read at once
 
@@ -188,6 +192,13 @@ def note_asked(path: str) -> None:
     models = asked_models.get(None)
     if models is not None:  # a verb that is called as a function has no command around it
         models.append(path)
+
+
+def note_elsewhere(energy: Any) -> None:
+    """What another process took to answer the command."""
+    spent = spent_elsewhere.get(None)
+    if spent is not None:
+        spent.append(energy)
 
 
 def say_unfinished(model: Any, voice: Voice) -> None:

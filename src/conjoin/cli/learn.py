@@ -182,14 +182,14 @@ def fit(
     levels: opt.Levels = None,
     skip_broken: opt.SkipBroken = False,
     start_from: opt.StartFrom = None,
+    shard: opt.Shard = False,
 ) -> None:
     """Fit a joint model of a table or of pictures; without labels it models p(x) alone."""
-    if Path(data).exists() and not (quiet or as_json):  # before the libraries, which take seconds
-        Voice().note(f"Fitting a model of {data}.")
+    _say_begun(data, quiet or as_json)
     from conjoin.cli.fitting import FitCommand, fit_table
     from conjoin.training.ranks import rank, together
 
-    with together():
+    with together(shard):
         voice = Voice(quiet or rank() > 0, as_json and not rank())  # of several one speaks
         asked = FitCommand(
             data=data,
@@ -226,3 +226,9 @@ def fit(
             start_from=start_from,
         )
         fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)
+
+
+def _say_begun(data: str, quiet: bool) -> None:
+    """Before the libraries are loaded, which takes seconds."""
+    if Path(data).exists() and not quiet:
+        Voice().note(f"Fitting a model of {data}.")

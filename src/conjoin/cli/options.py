@@ -48,6 +48,7 @@ __all__ = [
     "Precision",
     "Predictor",
     "Quiet",
+    "Ray",
     "Reasons",
     "Resize",
     "Resume",
@@ -55,6 +56,7 @@ __all__ = [
     "SayEnergy",
     "Schema",
     "Seed",
+    "Shard",
     "Size",
     "SkipBroken",
     "StartFrom",
@@ -69,6 +71,7 @@ __all__ = [
     "TopK",
     "TopP",
     "Unlabelled",
+    "Workers",
 ]
 
 
@@ -262,7 +265,38 @@ ChunkRows = Annotated[
     int | None, _limit("Read the table so many rows at a time (a large one is read so anyway).")
 ]
 
+# Of several processes.
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Let the workers of a Ray cluster answer: one of this machine alone, or that at the "
+        "address, auto or host:port.",
+        rich_help_panel="Several processes",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="How many processes of the cluster answer (default: one for each processor).",
+        min=1,
+        rich_help_panel="Several processes",
+        show_default=False,
+    ),
+]
+
 # Of `fit` alone.
+Shard = Annotated[
+    bool,
+    typer.Option(
+        "--shard",
+        help="Under torchrun: each process holds a part of the layers of a network of strings.",
+        rich_help_panel="Several processes",
+    ),
+]
 ModelOut = Annotated[
     str | None,
     typer.Option(

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -26,9 +27,10 @@ from conjoin.cli import (
     shift,
     verify,
 )
-from conjoin.cli.files import asked_models
+from conjoin.cli.files import asked_models, spent_elsewhere
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
+from conjoin.serving.cluster import LOCAL
 from conjoin.util.energy import Tally
 from conjoin.util.energy_record import note_down
 
@@ -147,6 +149,9 @@ VERBS: dict[str, Verb] = {
 BAD_INPUT = 2
 INTERRUPTED = 130
 TRACEBACK = "--traceback"
+RAY = "--ray"
+# what stands behind --ray, and is no model or table
+ADDRESS = re.compile(r"auto|local|ray://.+|[^/\\]+:\d+")
 MAX_SENTENCE_CHARACTERS = 4_000  # of an error
 # the base of every usage error, which typer does not export
 _Usage: Any = typer.BadParameter.__mro__[1]
@@ -209,10 +214,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     traced = TRACEBACK in given
-    given = [word for word in given if word != TRACEBACK]
+    given = _with_address([word for word in given if word != TRACEBACK])
     _speak_utf8()
     named = schema_file.set(("", False))
     models = asked_models.set([])
+    elsewhere = spent_elsewhere.set([])
     tally = Tally()
     try:
         with _notes(), tally:
@@ -236,14 +242,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _sorry("there is not enough memory for this: give fewer rows or columns.")
     finally:
         _note_energy(tally)
+        spent_elsewhere.reset(elsewhere)
         asked_models.reset(models)
         schema_file.reset(named)
 
 
+def _with_address(given: Sequence[str]) -> list[str]:
+    """The command line, where ``--ray`` without an address stands for a cluster of this machine."""
+    out: list[str] = []
+    for place, word in enumerate(given):
+        out.append(word)
+        following = given[place + 1] if place + 1 < len(given) else ""
+        if word == RAY and not ADDRESS.fullmatch(following):
+            out.append(LOCAL)
+    return out
+
+
 def _note_energy(tally: Tally) -> None:
     """Of a command that asked models, for what `info` says of them."""
+    energy = sum(spent_elsewhere.get(), start=tally.energy)
     for folder in asked_models.get():
-        note_down(folder, tally.energy.shared(len(asked_models.get())))
+        note_down(folder, energy.shared(len(asked_models.get())))
 
 
 def _speak_utf8() -> None:

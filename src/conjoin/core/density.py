@@ -535,6 +535,12 @@ class Density(nn.Module, abc.ABC):
             return Draws(self._answered(out), status, effective)
 
     @property
+    def shardable(self) -> list[nn.Module]:
+        """Modules that a loss calls as often as ``core.rounds.as_often`` says: each of several
+        processes may hold a part of their weights. None where a loss may call them otherwise."""
+        return []
+
+    @property
     def is_told(self) -> bool:
         """Whether what it draws depends on something that it is told."""
         return False

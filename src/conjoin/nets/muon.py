@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from conjoin.core.shapes import Float
 
@@ -69,6 +70,15 @@ def _factor(square: Float[Tensor, "m m"]) -> Float[Tensor, "m m"]:
     return out
 
 
+def _moved(flat: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
+    """``orthogonalised``; where this process holds a part of the matrix, its part of the whole."""
+    if not isinstance(flat, DTensor):
+        return orthogonalised(flat)
+    whole = orthogonalised(flat.full_tensor())
+    # every process has worked out the whole, so that none needs to send it
+    return distribute_tensor(whole, flat.device_mesh, flat.placements, src_data_rank=None)
+
+
 class Muon:
     """Of some matrices; ``momentum`` is its state, one tensor for each."""
 
@@ -88,6 +98,6 @@ class Muon:
             ahead = matrix.grad.add(kept, alpha=MOMENTUM)
             flat = ahead.flatten(1)
             rows, columns = flat.shape
-            move = orthogonalised(flat).view(matrix.shape)
+            move = _moved(flat).view(matrix.shape)
             matrix.mul_(1 - rate * self.decay)
             matrix.sub_(move, alpha=rate * max(1.0, rows / columns) ** 0.5)

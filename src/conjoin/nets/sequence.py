@@ -36,6 +36,10 @@ class SequenceNet(Body):
         )
         self.double()
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.trunk.blocks
+
     def compute(
         self, token: Int[Tensor, "B T"], context: Float[Tensor, "B C"]
     ) -> Float[Tensor, "B T1 V1"]:

@@ -14,6 +14,7 @@ from conjoin.codecs.table.reading import refuse_unread
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import CapabilityError, Density, Event, Pair, Region, stream
+from conjoin.core.random import draw_seed
 from conjoin.core.sampling import (
     AS_FITTED,
     BY_P,
@@ -37,7 +38,7 @@ from conjoin.questions.constraints import (
 from conjoin.questions.ranges import Ends, draw_in_range, ends_of, lifted
 from conjoin.util.plain import plain_value
 
-__all__ = ["EVEN_WORDS", "generate", "way_of_draws"]
+__all__ = ["EVEN_WORDS", "blocks_of_draws", "generate", "way_of_draws"]
 
 EVEN_WORDS = "rows of one batch are spread evenly, not independent"
 GUIDED_WORDS = "what is given is exaggerated (guidance {:g}), so these are no draws of the model"
@@ -100,6 +101,24 @@ def _check_precision(model: Model, how: Sampling) -> None:
             f"precision={how.precision!r} is for families whose network draws strings, and that of "
             f"this model ({model.card['family']}) does not: leave it out."
         )
+
+
+def blocks_of_draws(n: int, rows: int, seed: int) -> list[tuple[int, int]]:
+    """(rows, seed) of each of the blocks that ``n`` rows are drawn in: a function of the seed and
+    the number of the block, whoever draws it. The first block has the seed itself.
+
+    >>> [count for count, _ in blocks_of_draws(25, 10, seed=3)]
+    [10, 10, 5]
+    >>> blocks_of_draws(25, 10, seed=3)[0]
+    (10, 3)
+    """
+    if rows < 1:
+        raise ValueError(f"A block of draws has at least 1 row, got {rows}.")
+    seeds = (
+        seed if block == 0 else draw_seed(stream(seed, "block", block))
+        for block in range(-(-n // rows))
+    )
+    return [(min(rows, n - rows * block), each) for block, each in enumerate(seeds)]
 
 
 def _check_walk(model: Model, walk: Walk) -> None:

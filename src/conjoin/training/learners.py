@@ -199,6 +199,7 @@ class Gradient(Learner):
             {"params": [p for p in others if p.ndim > 1], "weight_decay": self.recipe.decay},
             {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        groups += _apart(groups)
         self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
 
     def _hidden(self) -> list[Tensor]:
@@ -228,7 +229,7 @@ class Gradient(Learner):
             parameter.grad = None
         loss = self._backward(batch, generator)
         self.density.eval()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        norm = ranks.clip(self.parameters, self.clip)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")
         share = self.factor * self._schedule(progress)
@@ -320,6 +321,16 @@ class Gradient(Learner):
         ]
         self.factor = float(state["factor"])
         self.steps = int(state["count"])
+
+
+def _apart(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of those parameters of which this rank holds a part, taken out of ``groups``."""
+    parts = []
+    for group in groups:
+        held = [each for each in group["params"] if ranks.is_part(each)]
+        group["params"] = [each for each in group["params"] if not ranks.is_part(each)]
+        parts += [{**group, "params": held}] if held else []
+    return parts
 
 
 class Gibbs(Learner):

@@ -117,6 +117,22 @@ def train_from(
         return _train_members(density, feed, choose, plan, progress, label)
     if _is_ready(density):
         return Trained(best=_judged(density, choose, plan), stopped=Stop.READY)
+    if ranks.sharding() and plan.checkpoint is not None:
+        progress.say("Layers are shared out over processes: such a fit writes no checkpoints.")
+        plan = dataclasses.replace(plan, checkpoint=None, resume=False)
+    with ranks.sharded(density) as model:
+        return _trained(model, feed, choose, plan, progress, label)
+
+
+def _trained(
+    density: Density,
+    feed: Feed,
+    choose: Event | Pair | Record | None,
+    plan: Plan,
+    progress: Progress,
+    label: str,
+) -> Trained:
+    """All steps of one density, in place."""
     run = _Run(density, feed, choose, plan)
     if plan.resume:
         run.load()

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conjoin.components.typicality import KEPT_AXES, MIN_TYPICALITY_ROWS, Typicality
 from conjoin.core import (
@@ -45,6 +45,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.event import joined, slices
+from conjoin.core.rounds import as_often
 from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import (
@@ -255,6 +256,10 @@ class SequenceDensity(Density):
             self.reading = Reading(told.variables, self.tokens, width)
         self.typical = Typicality((width, 2), (min(width, KEPT_AXES), 2))
 
+    @property
+    def shardable(self) -> list[nn.Module]:
+        return [] if self.config.reading else list(self.net.blocks)
+
     @classmethod
     def build(
         cls,
@@ -343,7 +348,7 @@ class SequenceDensity(Density):
         """Each known token, and the first known end; what follows the end is certain."""
         target, valid = targets_of(event, self.tokens, self.capacity)
         total = torch.zeros(event.rows, dtype=torch.float64)
-        for rows, places in self._parts(valid):
+        for rows, places in as_often(self._parts(valid)):
             precision = self.config.precision if self.training else "float32"
             with computing_in("float32" if precision == "auto" else precision):
                 logits = self.net(event.value[rows, : places - 1], told[rows])
