@@ -166,9 +166,10 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        y : float, tuple of float or array_like, shape (n_samples,), optional
+        y : float, tuple of float or array_like, shape (n_samples,), or dict, optional
             The number of all rows; a range (low, high), None for an open end, in which it is
-            drawn; or a list of one number for each row. By default it is drawn.
+            drawn; or a list of one number for each row. By default it is drawn. Of several
+            properties of molecules in space a dict of some of them by their names.
         given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
             As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
             is that of the fit.
@@ -188,15 +189,10 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         how = Sampling(temperature, top_k, top_p)
         walk = Walk(guidance, steps)
         several = self._several()
-        if (
-            several is not None
-            and y is None
-            and not given
-            and not where
-            and how.plain
-            and walk.plain
-        ):
-            rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
+        plain = not where and how.plain and walk.plain
+        if several is not None and plain and (several.bases or (y is None and not given)):
+            seed = seed_of(random_state)
+            rows, targets = sample_all(several, n_samples, seed, tails, even, y, given)
             return self._given_back(rows), self._given_back(targets)
         seed = seed_of(random_state)
         X, labels = generate(

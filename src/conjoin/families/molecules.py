@@ -192,10 +192,6 @@ class Molecules(Config):
     def of_strings(self) -> Strings:
         return Strings(**{**STRINGS, **_plain(self.strings)})
 
-    @property
-    def of_places(self) -> PointsFlow:
-        return PointsFlow(**_plain(self.places))
-
     def recipe(self, rows: int) -> Recipe:
         """That of the flow, by which both are moved."""
         return PointsFlow(**{**_plain(self.places), "steps": self.steps}).recipe(rows)
@@ -245,10 +241,11 @@ class MoleculesDensity(Density):
 
     def _chain_config(self) -> Chain:
         config = self.config
+        sampler = self.structure.get("sampler", PointsFlow.implied["sampler"])
         others = (
             ("string", config.of_strings),
             ("graph", GraphOfString(self.vocabulary.texts, self.symbols)),
-            ("places", config.of_places),
+            ("places", PointsFlow(**{"sampler": sampler, **_plain(config.places)})),
         )
         return Chain(others=others, told=(("places", ("graph",)),))
 
@@ -275,6 +272,7 @@ class MoleculesDensity(Density):
         structure: dict[str, Any] = {
             "vocabulary": vocabulary.to_json(),
             "length": int(CAPACITY_FACTOR * longest) + 1,
+            "sampler": PointsFlow.sampler,
         }
         density = cls(space, config, structure)
         record = density._as_record(data)[0]

@@ -96,6 +96,7 @@ class MoleculeCodec(Codec):
     plural = "molecules in space"
     collection = "set of molecules"
     several_ways = True  # strings that write a graph
+    stands_beside = True
 
     def __init__(
         self, symbols: Sequence[str] = (), capacity: int = 1, resolution: float = 0.0
@@ -131,6 +132,8 @@ class MoleculeCodec(Codec):
             return raw
         if isinstance(raw, Molecule):
             raw = [raw]
+        if isinstance(raw, list | tuple) and raw and all(one is None for one in raw):
+            return self._rows(raw)
         if isinstance(raw, pd.Series | pd.DataFrame) or not claims(raw):
             raise ValueError(
                 "X must be molecules in space: a file (.sdf, .xyz, .npz), or a list of Molecule, "
