@@ -328,7 +328,7 @@ class MoleculeCodec(Codec):
 
     def oddest_pairs(self, rows: Any, encoded: Encoded, pairs: Tensor) -> list[str]:
         """The bond, or the atoms two bonds apart, or the atoms that are too near, whose distance
-        is off by the most deviations."""
+        is off by the most deviations; a bond that the fit never saw is off by infinitely many."""
         out = []
         for row, one in enumerate(rows.molecules):
             unseen = one is not None and self._strangers(one)
@@ -380,6 +380,11 @@ def _odd_pair(molecule: Molecule, pairs: np.ndarray) -> str:
     distance, expected, _ = pairs[one, two]
     names = [f"{symbol_of(int(molecule.numbers[atom]))}{atom + 1}" for atom in (one, two)]
     both = f"{names[0]} and {names[1]}"
+    if np.isinf(off[one, two]):
+        return (
+            f"most of all the bond of {both} in {write_smiles(molecule)}: the fit never saw one "
+            "of these atoms, charges and order"
+        )
     if molecule.bonds[one, two]:
         what = f"the bond of {both}"
     elif ((molecule.bonds[one] > 0) & (molecule.bonds[two] > 0)).any():
