@@ -199,6 +199,22 @@ def test_a_bond_that_the_fit_never_saw_is_unfamiliar(model, some):
     assert len(density.bonds) == len({*density.bonds.tolist()}) > 4
 
 
+def test_all_pairs_of_atoms_count_whatever_the_network_expects(density):
+    """A network that has hardly learned may expect negative distances."""
+    _, event, joint = density
+    flow = joint.chain.factors[2]
+    last = flow.flow.net.trunk.distance
+    kept = last.bias.detach().clone()
+    far = event.value[:1].clone()
+    far[0, 0, 1:4] += 40.0
+    strange = event.take(slice(0, 1))._replace(value=far)
+    with torch.no_grad():
+        last.bias[0] -= 50.0
+        found = [joint._readings(each)[:, 0] for each in (event.take(slice(0, 1)), strange)]
+        last.bias.copy_(kept)
+    assert found[1] > found[0]
+
+
 def test_models_of_earlier_versions_know_no_bonds_and_draw_as_before(density):
     """Their folders say nothing of either."""
     codec, event, joint = density

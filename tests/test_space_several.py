@@ -16,6 +16,7 @@ from conjoin.cli.verbs import app
 from conjoin.codecs.molecule.files import read_file, write_file
 from conjoin.core import Event, Pair, stream
 from conjoin.joints.resampling import chosen_by, log_labels
+from conjoin.questions import several
 
 SMALL = dataclasses.replace(TINY, strings={"width": 32, "blocks": 1}, steps=60)
 ROWS = 160
@@ -61,15 +62,15 @@ def test_several_properties_are_predicted_missing_ones_or_not(model, some):
 
 
 def test_log_p_of_a_row_is_the_sum_of_its_factors(model, some):
-    several = model.model_
+    fitted = model.model_
     table = table_of(some)[:8]
-    rows = several.codec.rows(list(table["thing"]))
-    x = several.codec.encode(rows).event
+    rows = fitted.codec.rows(list(table["thing"]))
+    x = fitted.codec.encode(rows).event
     apart = model.score_samples(list(table["thing"]))
-    for place, target in enumerate(several.targets):
+    for place, target in enumerate(fitted.targets):
         known = table[target.name].notna().to_numpy()
         y = target.encode(table[target.name].where(known, table[target.name][1]).to_numpy(), known)
-        label = several.predictors[place].log_prob(x, y.value[:, None])[:, 0]
+        label = fitted.predictors[place].log_prob(x, y.value[:, None])[:, 0]
         apart = apart + torch.where(y.mask, label + target.log_volume, 0.0).detach().numpy()
     assert np.allclose(model.score_samples(table), apart)
     alone = pd.DataFrame({"size": [np.nan], "thing": [None], "kind": ["without"]})
@@ -83,7 +84,10 @@ def test_draws_have_the_properties_that_are_given(model):
     assert X["size"].between(6.0, 9.0).all()
     assert set(X["kind"]) == {"without"}
     assert all(one is None or not (one.numbers == 7).any() for one in X["thing"])
-    asked, _ = model.sample(3, given={"thing": "CO", "size": [6.5, 6.4, 6.3]}, random_state=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", conjoin.ColumnWarning)  # conformers have nearly one size
+        ask = {"thing": "CO", "size": [6.5, 6.4, 6.3]}
+        asked, _ = model.sample(3, given=ask, random_state=1)
     assert [one.smiles for one in asked["thing"]] == ["CO"] * 3
     assert asked["size"].tolist() == [6.5, 6.4, 6.3]
     lacking = pd.DataFrame({"size": [5.0], "thing": [None], "kind": [None]})
@@ -95,6 +99,12 @@ def test_draws_have_the_properties_that_are_given(model):
         model.sample(1, given={"mass": 3})
     with pytest.raises(ValueError, match="the first must not exceed the second"):
         model.sample(1, given={"size": (9.0, 6.0)})
+
+
+def test_a_wish_that_is_rare_is_told(model, monkeypatch):
+    monkeypatch.setattr(several, "MAX_SHARE", 1e-9)  # every choice among few is one
+    with pytest.warns(conjoin.ColumnWarning, match="What is asked is rare: each row was chosen"):
+        model.sample(2, given={"thing": "CO", "size": 3.0}, random_state=1)
 
 
 def test_decide_judges_the_molecules_of_a_table(model, some):
@@ -180,9 +190,9 @@ def test_rows_that_ask_for_what_is_rare_have_more_proposals_and_may_repeat():
 
 
 def test_what_a_predictor_does_not_cover_has_the_word_of_the_base(model):
-    several = model.model_
-    view = several.view("size")
-    x = several.codec.space.check(several.codec.evidence({"molecule": "CO"}))
+    view = model.model_.view("size")
+    codec = model.model_.codec
+    x = codec.space.check(codec.evidence({"molecule": "CO"}))
     candidates = torch.tensor([-0.5, 0.0, 0.7]).double()
     found = log_labels(view.pair.base, view.pair.predictor, x, candidates)
     for place, value in enumerate(candidates):

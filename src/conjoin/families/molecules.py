@@ -562,10 +562,13 @@ class MoleculesDensity(Density):
         graph = MolecularGraph.from_codes(record["graph"].value[:, :, :width, :width])
         paths = graph.path_lengths()
         off = pairs[..., 2]
+        # which pairs there are; models of earlier versions leave out those that a network which has
+        # hardly learned expects at a negative distance, as did their calibration
+        there = pairs[..., 0 if "bonds" in self.structure else 1] > 0
         out = []
         for group in range(1, GROUPS + 1):
             inside = (paths == group) if group < GROUPS else (paths >= GROUPS)
-            inside = inside & (pairs[..., 1] > 0)
+            inside = inside & there
             # far atoms may be anywhere but near
             own = torch.where(inside, off if group < GROUPS else off.clamp_max(0.0), 0.0).square()
             count = inside.sum((1, 2)).clamp_min(1)
@@ -605,8 +608,9 @@ class MoleculesDensity(Density):
         return (keys > 0) & ~torch.isin(keys, self.bonds.to(keys.device))
 
 
-def _keys_of_bonds(codes: Int[Tensor, "B N N"]) -> Int[Tensor, "B N N"]:
-    """A number for each bond, of its order and of the codes of its atoms; 0 where there is none."""
+def _keys_of_bonds(codes: Tensor) -> Int[Tensor, "B N N"]:
+    """(B, N, N) a number for each bond, of its order and of the codes of its atoms; 0 where there
+    is none."""
     codes = codes.long()
     atom = codes.diagonal(dim1=1, dim2=2)
     order = codes - torch.diag_embed(atom)
