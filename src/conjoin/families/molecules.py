@@ -622,7 +622,7 @@ def _keys_of_bonds(codes: Tensor) -> Int[Tensor, "B N N"]:
 def _kinds_of_bonds(graph: Event) -> list[int]:
     """The numbers of all bonds of some graphs, each once."""
     parts = [graph.value[part, 0] for part in slices(graph.rows, READ_TOGETHER)]
-    found = torch.cat([_keys_of_bonds(part).unique() for part in parts]).unique()
+    found = torch.unique(torch.cat([torch.unique(_keys_of_bonds(part)) for part in parts]))
     return [key for key in found.tolist() if key]
 
 

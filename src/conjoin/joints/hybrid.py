@@ -249,7 +249,7 @@ class Hybrid(Joint):
 
     def _chosen_together(self, event: Pair, generator: torch.Generator | None) -> Pair:
         """Rows with their y, chosen from the same proposals."""
-        values, place = event.y.value.unique(return_inverse=True)
+        values, place = torch.unique(event.y.value, return_inverse=True)
         known = event.x.take(slice(0, 1))
 
         def draw(count: int) -> Event:

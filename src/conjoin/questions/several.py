@@ -360,7 +360,7 @@ class _Wish:
             ends = (end.expand(x.rows) for end in (self.low, self.high))
             low, high = (found.level(end) for end in ends)
             return (high - low).clamp_min(MIN_MASS).log().expand(self.rows, -1)
-        values, place = self.value.unique(return_inverse=True)
+        values, place = torch.unique(self.value, return_inverse=True)
         pair: Any = self.view.pair
         predictor = pair.separate_predictor
         base = pair if predictor is None else pair.base

@@ -409,11 +409,12 @@ def _is_open(thing: Any) -> bool:
     return thing.xyz is None or bool(np.isnan(thing.xyz).any())
 
 
-def _filled(old: Molecule | None, new: Molecule) -> Molecule | None:
-    """The molecule, or one that is whole; known places stay where they are."""
+def _filled(old: Molecule | None, new: Molecule | None) -> Molecule | None:
+    """The molecule, or one that is whole; known places stay where they are. None where the string
+    that was drawn writes none."""
     if old is None:
         return new
-    if not _is_open(old):
+    if new is None or not _is_open(old):
         return old
     xyz = new.xyz
     if old.xyz is not None and xyz is not None:
