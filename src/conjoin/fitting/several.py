@@ -326,9 +326,12 @@ def _learn_beside(
         config,
     )
     density, trained = _learn_x(x, weight, split, options, config, progress, budget, choosing)
+    each = (
+        Event(y["fit"].value[:, place], y["fit"].mask[:, place]) for place in range(len(targets))
+    )
     bases = tuple(
-        beside(density, target.space, Event(y["fit"].value[:, place], y["fit"].mask[:, place]))
-        for place, target in enumerate(targets)
+        beside(density, target.space, own, weight)
+        for target, own in zip(targets, each, strict=True)
     )
     states = tuple(State(seed=options.seed, cellwise=True, direct=True) for _ in targets)
     card = _card(rows, columns, split, options, config, trained)

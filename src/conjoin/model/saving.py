@@ -157,8 +157,8 @@ def _parts_of_several(model: SeveralTargets) -> tuple[dict[str, Any], bytes]:
         "calibrated": bool(model.calibrations),
     }
     for place, base in enumerate(model.bases):
-        own = _beside(base)
-        tensors |= {f"base.{place}.{key}": value for key, value in own.items()}
+        label = _beside(base)
+        tensors |= {f"base.{place}.{key}": value for key, value in label.items()}
     if model.bases:  # the density is written once
         rest = (base.describe() for base in model.bases)
         config["bases"] = [{k: v for k, v in one.items() if k != "density"} for one in rest]
