@@ -306,7 +306,9 @@ class _JointEstimator(BaseEstimator):
         cells = X[thing].astype(object)
         things = cells.where(cells.notna(), None).tolist()
         self._fit_several(things, X.drop(columns=thing).reset_index(drop=True), **asked)
-        self.model_.columns = tuple(X.columns)
+        several = self._several()
+        assert several is not None
+        several.columns = tuple(X.columns)
         self.n_features_in_ = X.shape[1]
         return self
 

@@ -224,10 +224,13 @@ def _sample_beside(
     wishes = [_Wish.read(model, name, wish, n) for name, wish in y.items()]
 
     def draw(count: int) -> Event:
+        density = model.density
         if known is None:
-            return model.density.sample(count, generator=generator)
+            free: Event = density.sample(count, generator=generator)
+            return free
         row = known.take(torch.zeros(count, dtype=torch.int64))
-        return model.density.sample_conditional(row, generator=generator)
+        drawn: Event = density.sample_conditional(row, generator=generator)
+        return drawn
 
     def weigh(x: Event) -> torch.Tensor:
         with torch.no_grad():
@@ -300,11 +303,16 @@ def _drawn_target(
     """(B,) one target of each row, in event units: the predictor's word, or p(y_j) of rows that it
     does not cover."""
     base = model.bases[place]
-    own = base.sample_conditional(Pair(base.unknown(x.rows), x), generator=generator).y.value
     predictor = model.predictors[place] if model.predictors else None
-    if predictor is None:
-        return own
-    return torch.where(predictor.covers(x), predictor.draw(x, generator), own)
+    covered = torch.zeros(x.rows, dtype=torch.bool) if predictor is None else predictor.covers(x)
+    out = torch.zeros(x.rows, dtype=torch.float64)
+    if predictor is not None:
+        out = predictor.draw(x, generator).double()
+    left = (~covered).nonzero()[:, 0]
+    if len(left):
+        own = Pair(base.unknown(len(left)), x.take(left))
+        out = out.index_copy(0, left, base.sample_conditional(own, generator=generator).y.value)
+    return out
 
 
 @dataclass(frozen=True)
@@ -330,7 +338,8 @@ class _Wish:
         if isinstance(wish, tuple) and len(wish) == 2 and not target.discrete:
             ends = [None if end is None else target.asked(end) for end in wish]
             grid = torch.tensor(view.state.grid, dtype=torch.float64)
-            if None not in ends and not ends[0] <= ends[1]:
+            known = [end for end in ends if end is not None]
+            if sorted(known) != known:
                 raise ValueError(
                     f"{name!r} is asked to lie from {wish[0]!r} to {wish[1]!r}: the first must "
                     "not exceed the second."
@@ -356,9 +365,9 @@ class _Wish:
     def log_weight(self, x: Event) -> torch.Tensor:
         """(B, M) log p(wish of each row | x) of M rows."""
         if self.value is None:
-            found = self._predictive(x)
+            law = self._predictive(x)
             ends = (end.expand(x.rows) for end in (self.low, self.high))
-            low, high = (found.level(end) for end in ends)
+            low, high = (law.level(end) for end in ends)
             return (high - low).clamp_min(MIN_MASS).log().expand(self.rows, -1)
         values, place = torch.unique(self.value, return_inverse=True)
         pair: Any = self.view.pair

@@ -140,10 +140,10 @@ def _filled(
     chosen = [row for row in lacking if told[row]]
     if chosen:
         part = table.iloc[chosen]
-        wishes = {name: part[name].to_numpy() for name in part if part[name].notna().any()}
-        for row, thing in zip(
-            chosen, sample_all(model, len(chosen), seed, y=wishes)[0], strict=True
-        ):
+        asked = {name: part[name] for name in model.names if part[name].notna().any()}
+        wishes = {name: cells.to_numpy() for name, cells in asked.items()}
+        drawn, _ = sample_all(model, len(chosen), seed, y=wishes)
+        for row, thing in zip(chosen, drawn, strict=True):
             things[row] = thing
     found = (
         drawn_targets(model, things, stream(seed, "properties"))
