@@ -185,7 +185,8 @@ def sample_all(
         raise ValueError("even=True is for models of one target, or of none: leave it out.")
     generator = stream(seed, "sample")
     if model.bases:
-        return _sample_beside(model, n, generator, tails, y or {}, given or {})
+        wishes = {} if y is None else y
+        return _sample_beside(model, n, generator, tails, wishes, given or {})
     count = len(model.targets)
     x = model.codec.space.unknown(n)
 
