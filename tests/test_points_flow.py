@@ -275,6 +275,49 @@ def test_a_flow_to_one_cloud_is_that_cloud_with_the_blur():
     assert torch.allclose(flow.draw(told, springs, noise), near, atol=1e-9)
 
 
+def test_a_step_is_exact_where_the_endpoint_is_linear_in_the_root_of_the_noise():
+    """By quadrature of x_s' = s'/s x_s + s'/(1 - b) int D / u^2 du."""
+    flow = known_flow(torch.zeros(1, 3, 3))[0]
+    start, slope, x = torch.randn(3, 1, 3, 3, generator=stream(2), dtype=torch.float64)
+    level, then = 0.4, 0.15
+
+    def endpoint(share):
+        return start + slope * math.sqrt(share)
+
+    edges = torch.linspace(then, level, 20_001, dtype=torch.float64)
+    middle = (edges[1:] + edges[:-1]) / 2
+    mass = edges.diff() / middle**2
+    whole = start * mass.sum() + slope * (mass * middle.sqrt()).sum()
+    exact = then / level * x + then / (1 - flow.blur) * whole
+    for one, other in ((0.4, 0.9), (0.15, 0.4)):  # a step ahead, and its correction
+        known = ((one, endpoint(one)), (other, endpoint(other)))
+        assert torch.allclose(flow._moved(x, level, then, *known), exact, atol=1e-6)
+    still = then / level * x + (1 - then / level) / (1 - flow.blur) * start
+    assert torch.allclose(flow._moved(x, level, then, (0.4, start), None), still)
+
+
+def test_corrected_steps_come_nearer_to_many_steps_than_extrapolated_ones(fitted):
+    density, _, told = fitted
+    flow = density.flow
+    lengths = {}
+    for sampler, steps in (("corrected", 200), ("corrected", 10), ("extrapolated", 10)):
+        flow.steps = steps
+        flow.sampler = sampler
+        drawn = density.sample(64, told.take(torch.zeros(64).long()), generator=stream(5))
+        lengths[sampler, steps] = (drawn.value[:, 0, -3:] - drawn.value[:, 1, -3:]).norm(dim=1)
+    flow.steps = 10
+    flow.sampler = "corrected"
+    fine = lengths["corrected", 200]
+    near, far = ((lengths[each, 10] - fine).abs().mean() for each in ("corrected", "extrapolated"))
+    assert near < far
+
+
+def test_settings_of_earlier_versions_mean_the_sampler_of_theirs():
+    assert PointsFlow.implied == PointsFlow.unwritten == {"sampler": "extrapolated"}
+    with pytest.raises(ValueError, match="sampler must be one of corrected, extrapolated, got 'x'"):
+        PointsFlow(sampler="x")
+
+
 def test_more_steps_of_the_solver_change_nothing_once_there_are_enough(fitted):
     density, event, told = fitted
     coarse = density.log_prob(event, told)

@@ -332,6 +332,8 @@ def _placed(table: Any, out: str | None) -> Any:
 
 
 def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voice: Voice) -> None:
+    import pandas as pd
+
     if out.endswith(TABLES):
         frame = model.rows(drawn).frame
         answer(
@@ -340,7 +342,8 @@ def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voi
             voice,
         )
         return
-    count = writer.write_drawn(drawn, labels, model.codec, out, voice)
+    named = None if labels is None else pd.Series(labels, name=str(model.target.name))
+    count = writer.write_drawn(drawn, named, model.codec, out, voice)
     lie = "s lie" if count > 1 else " lies"
     voice.path(f"{count:,} {model.codec.noun}{lie} in {out}.")
     voice.json({"rows": count, "out": out})

@@ -42,7 +42,7 @@ _MAX_CELLS_AT_ONCE = 20_000_000  # of a table that is still read at once
 
 class FileOptions(NamedTuple):
     """The options of a fit that are about files of pictures or molecules, as typed; all but
-    ``max_bytes`` and ``skip_broken`` are of pictures."""
+    ``max_bytes``, ``skip_broken`` and ``target`` are of pictures."""
 
     size: str | None = None
     part: str | None = None
@@ -51,6 +51,7 @@ class FileOptions(NamedTuple):
     resize: str | None = None
     skip_broken: bool = False
     groups: str | None = None
+    target: str | None = None
 
 
 def limits_of(max_bytes: int | None, max_ratio: float | None, max_columns: int | None) -> Any:

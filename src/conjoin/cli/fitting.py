@@ -113,7 +113,7 @@ def fit_table(asked: FitCommand, limits: Any, voice: Voice) -> None:
     asked = dataclasses.replace(asked, family=_family(asked))
     reader = reader_of(asked.data)
     if reader is not None:
-        _refuse(asked, TABLES_ONLY, "tables", f"holds {reader.PLURAL}")
+        _refuse(asked, reader.NOT_ASKED, "tables", f"holds {reader.PLURAL}")
         _fit(asked, _pictures(reader, asked, limits, voice), None, voice)
         return
     _refuse(asked, PICTURES_ONLY, "pictures")
@@ -222,7 +222,6 @@ def _check(asked: FitCommand) -> None:
 
 # ----------------------------------------------------------------------------------------- pictures
 
-TABLES_ONLY = ("target", "schema", "missing", "time", "chunk_rows")
 PICTURES_ONLY = ("part", "range", "resize", "levels")
 
 
@@ -252,6 +251,7 @@ def _pictures(reader: Any, asked: FitCommand, limits: Any, voice: Voice) -> _Par
         asked.resize,
         asked.skip_broken,
         asked.groups,
+        asked.target,
     )
     found = reader.to_fit(asked.data, given, _kept_of_start(asked), voice)
     if found.labels is None or asked.task == "density":
@@ -272,7 +272,8 @@ def _pictures(reader: Any, asked: FitCommand, limits: Any, voice: Voice) -> _Par
     said = {} if found.labels.dtype.kind == "f" else {"type": "category"}
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = task.in_its_type(found.labels)
-    return _Parts(found.x, y, task, None, {}, found.groups, None, found.reading)
+    content = None if found.reading is not None else reader.content_of(found.x)
+    return _Parts(found.x, y, task, None, {}, found.groups, None, found.reading, content=content)
 
 
 # ---------------------------------------------------------------------------------------- the table

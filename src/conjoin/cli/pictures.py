@@ -30,6 +30,7 @@ from conjoin.util.files import new_file, new_folder
 __all__ = [
     "HOW_TO_LABEL",
     "LABEL",
+    "NOT_ASKED",
     "PLURAL",
     "as_table",
     "asked_rows",
@@ -55,6 +56,7 @@ __all__ = [
 ]  # fmt: skip
 
 PLURAL = "pictures"  # what its files hold
+NOT_ASKED = ("target", "schema", "missing", "time", "chunk_rows")  # options of tables
 HOW_TO_LABEL = "put the pictures in sub-folders by label, or labels into the .npz"
 FILE = "file"
 LABEL = "label"

@@ -13,6 +13,7 @@ from conjoin.chemistry.graph import Molecule
 from conjoin.cli.files import FileOptions
 from conjoin.cli.output import claim
 from conjoin.cli.pictures import FILE
+from conjoin.cli.target import labels
 from conjoin.cli.voice import Voice
 from conjoin.codecs.molecule.codec import MoleculeRows
 from conjoin.codecs.molecule.faults import fault_of, fault_of_bonds
@@ -20,9 +21,11 @@ from conjoin.codecs.molecule.files import written
 from conjoin.codecs.molecule.reading import claims as holds_molecules
 from conjoin.codecs.molecule.reading import read_molecules, read_numbered
 from conjoin.util.files import write_text
+from conjoin.util.near import did_you_mean
 
 __all__ = [
     "HOW_TO_LABEL",
+    "NOT_ASKED",
     "PLURAL",
     "asked_rows",
     "claim_drawn",
@@ -35,18 +38,17 @@ __all__ = [
 ]
 
 PLURAL = "molecules in space"  # what its files hold
-HOW_TO_LABEL = (
-    "the density of molecules in space is modelled here; their properties are learned in Python, "
-    "by JointRegressor().fit(molecules, y)"
-)
+HOW_TO_LABEL = "name a field that the file tells of its molecules, by --target"
+NOT_ASKED = ("schema", "missing", "time", "chunk_rows")  # options of tables
 SUFFIXES = (".sdf", ".xyz")
 
 
 class _Fit(NamedTuple):
-    """What a fit needs: molecules; no labels, nothing about how they are read, no groups."""
+    """What a fit needs: molecules, and the field that is their y; nothing about how they are read,
+    no groups."""
 
     x: list[Molecule]
-    labels: None = None
+    labels: pd.Series | None = None
     reading: None = None
     groups: None = None
 
@@ -57,17 +59,34 @@ def claims(path: str) -> bool:
 
 
 def to_fit(path: str, asked: FileOptions, kept: dict[str, Any], voice: Voice) -> _Fit:
-    """Molecules to learn from. ValueError for an option of pictures."""
+    """Molecules to learn from, and their y. ValueError for an option of pictures, or a field that
+    no molecule has."""
     for name in ("size", "part", "range", "resize", "groups"):
         if getattr(asked, name) is not None:
             raise ValueError(f"--{name} is not about molecules in space, which {path} holds.")
     found, told = read_molecules(path, broken="skip" if asked.skip_broken else "refuse")
     voice.note(*told, f"{len(found):,} molecules in space.")
-    return _Fit(found)
+    return _Fit(found, None if asked.target is None else field_of(found, asked.target, path))
+
+
+def field_of(molecules: Sequence[Molecule | None], name: str, where: str) -> pd.Series:
+    """What the file tells of its molecules in one field, as numbers where all are; empty where a
+    molecule has none. ValueError where no molecule has it."""
+    cells = [None if one is None else one.properties.get(name) for one in molecules]
+    told = pd.Series(cells, dtype=object, name=name)
+    told = told.where(told.map(lambda cell: cell is not None and str(cell).strip() != ""))
+    if told.isna().all():
+        every = dict.fromkeys(key for one in molecules if one is not None for key in one.properties)
+        raise ValueError(
+            f"{where}: no molecule has a field {name!r}; the fields are "
+            f"{', '.join(every) or 'none'}.{did_you_mean(name, every)}"
+        )
+    numbers = pd.to_numeric(told, errors="coerce")
+    return numbers if numbers.isna().equals(told.isna()) else told
 
 
 def content_of(molecules: Sequence[Molecule]) -> bytes:
-    """A digest of molecules, in their order."""
+    """A digest of molecules and their fields, in their order."""
     return hashlib.sha256(written(molecules).encode()).digest()
 
 
@@ -78,22 +97,32 @@ def asked_rows(
     max_bytes: int | None,
     voice: Voice,
     skip_broken: bool = False,
-) -> tuple[MoleculeRows, None]:
-    """Rows of molecules, as the model expects them, each with its file and its number there; there
-    are no labels."""
+) -> tuple[MoleculeRows, tuple[Molecule | None, ...]]:
+    """Rows of molecules, as the model expects them, each with its file and its number there; and
+    the molecules, whose fields are labels."""
     if part is not None:
         raise ValueError(f"--part is about pictures, and {path} holds {PLURAL}.")
     found = read_numbered(path, broken="skip" if skip_broken else "refuse")
     voice.note(*found.told)
     rows = model.codec.rows(found.molecules)
     names = [f"{Path(path).name} {number}" for number in found.numbers]
-    return dataclasses.replace(rows, index=pd.Index(names, name=FILE)), None
+    return dataclasses.replace(rows, index=pd.Index(names, name=FILE)), rows.molecules
 
 
-def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> None:
-    """None: there are no labels. ValueError where they are asked for."""
-    if name is not None:
-        raise ValueError(f"--target is about tables: {HOW_TO_LABEL}.")
+def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> Any:
+    """The field of that name, by default that of the model's target, in the types that the model
+    knows; None where no molecule has it, which is said, or the model has no target."""
+    if target is None:
+        if name is not None:
+            raise ValueError(f"--target {name}: the model has no target.")
+        return None
+    field = name or str(target.name)
+    if name is None and not any(one is not None and field in one.properties for one in found):
+        voice.note(
+            f"No molecule of the file has a field {field!r}, so only what needs none is shown."
+        )
+        return None
+    return labels(field_of(found, field, "The file").rename(target.name), target)
 
 
 def refuse_parts(path: str) -> None:
@@ -111,9 +140,16 @@ def claim_drawn(out: str | None, force: bool) -> None:
     claim(out, force, SUFFIXES)
 
 
-def write_drawn(drawn: Any, labels: Any, codec: Any, out: str, voice: Voice) -> int:
-    """The molecules, and how many they are; strings that write none are told, and have no place in
-    a file. ValueError where there is no molecule."""
+def write_drawn(drawn: Any, y: Any, codec: Any, out: str, voice: Voice) -> int:
+    """The molecules, with their ``y`` (a Series) as a field, and how many they are; strings that
+    write none are told, and have no place in a file. ValueError where there is no molecule."""
+    if y is not None:
+        drawn = [
+            None
+            if one is None
+            else dataclasses.replace(one, properties={**one.properties, str(y.name): value})
+            for one, value in zip(drawn, y.tolist(), strict=True)
+        ]
     whole = [one for one in drawn if one is not None]
     if not whole:
         raise ValueError(

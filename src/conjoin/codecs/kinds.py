@@ -6,11 +6,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from conjoin.codecs.table.frame import frame_in
 from conjoin.codecs.table.native import plain_frame
 from conjoin.codecs.table.overrides import named_categories
 
-__all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_columns"]
+__all__ = [
+    "KINDS",
+    "codec_for",
+    "codec_from_json",
+    "kind_of",
+    "kinds",
+    "other_columns",
+    "thing_beside",
+]
 
 # Asked in this order; the table takes what is left.
 KINDS: dict[str, str] = {
@@ -71,6 +81,23 @@ def codec_from_json(data: Mapping[str, Any]) -> Any:
             f"{', '.join(KINDS)}."
         )
     return _class_at(KINDS[kind]).from_json(data)
+
+
+def thing_beside(frame: Any) -> Any:
+    """The column of a table that holds things without columns of their own, such as molecules in
+    space, beside columns of their properties; None where there is none. ValueError for two."""
+    able = [kind for kind in kinds() if kind.stands_beside]
+    found = []
+    for name in frame.columns if isinstance(frame, pd.DataFrame) else ():
+        cells = frame[name]
+        if cells.dtype == object and cells.notna().any():
+            known = cells[cells.notna()].tolist()
+            found += [name] if any(kind.claims(known) for kind in able) else []
+    if len(found) > 1:
+        raise ValueError(
+            f"The columns {found[0]!r} and {found[1]!r} both hold molecules in space: give one."
+        )
+    return found[0] if found else None
 
 
 def other_columns(raw: Any, types: Any = None, missing: Any = ()) -> list[Any]:

@@ -172,6 +172,8 @@ class Codec(abc.ABC):
     many_levels: bool = True  # False: few levels, for families to which thousands cost much
     # whether a row can be written in several ways, of which log p counts one: a lower bound
     several_ways: bool = False
+    # whether what it reads can be one column of a table, whose other columns are its properties
+    stands_beside: bool = False
     bounded: bool = True  # False: no column has bounds, for families that can't keep to them
     strict: bool = False  # True: a cell that can't be read is an error, not a missing cell
     owner: str = "Codec"  # who an error about the shape of X speaks of

@@ -66,6 +66,7 @@ from conjoin.questions.impute import completions, impute, status_of_means
 from conjoin.questions.label_shift import Change
 from conjoin.questions.sample import generate
 from conjoin.questions.several import decide_all, evaluate_all, sample_all
+from conjoin.questions.side_by_side import impute_table, log_prob_of_table, things_in
 
 __all__ = ["AUTO_SECONDS", "Given", "Where", "estimator_of"]
 
@@ -283,12 +284,34 @@ class _JointEstimator(BaseEstimator):
         columns = read_several(Y, len(x), self.unlabelled, meant)
         weight = read_weight(sample_weight, len(x))
         rows = Rows(x, weight=weight, groups=groups, latest=read_times(time, x))
-        options = replace(self._options(**asked), task="density", codec=codec, start=start)
+        options = replace(
+            self._options(**asked),
+            task="density",
+            predictor=self.predictor,
+            codec=codec,
+            start=start,
+        )
         if start is not None:
             options = replace(options, family=start.config(self.family))
         model = fit_several(rows, columns, options)
         model.card |= split_by(x.names, groups, time)
         self._adopt(model, x, X)
+        return self
+
+    def _fit_side_by_side(self, X: pd.DataFrame, thing: Any, **asked: Any) -> Self:
+        """p(thing) and p(property | thing) of the other columns."""
+        asked.setdefault("began", monotonic())
+        choose_device(self.device)
+        if X.shape[1] == 1:
+            return self._fit(X[thing].tolist(), None, **asked)
+        self.kind_ = Kind()
+        cells = X[thing].astype(object)
+        things = cells.where(cells.notna(), None).tolist()
+        self._fit_several(things, X.drop(columns=thing).reset_index(drop=True), **asked)
+        several = self._several()
+        assert several is not None
+        several.columns = tuple(X.columns)
+        self.n_features_in_ = X.shape[1]
         return self
 
     def _refuse_for_several(self, stream: Any, molecules: bool) -> None:
@@ -509,7 +532,9 @@ class _JointEstimator(BaseEstimator):
             name: getattr(self, name) for name in ("types", "missing", "missingness", "measure")
         }
         columns = list(X.columns) if isinstance(X, pd.DataFrame) else []
-        names = list(y.columns) if is_several(y) else [getattr(y, "name", None) or "y"]
+        names = (
+            list(y.columns) if isinstance(y, pd.DataFrame) else [getattr(y, "name", None) or "y"]
+        )
         for name in names:
             options["types"] = without_target(options["types"], name, columns)
             options["missing"] = without_target(options["missing"], name, columns)
@@ -624,10 +649,10 @@ class _JointEstimator(BaseEstimator):
     ) -> tuple[Any, Any]:
         """Drawn rows and their y; all targets of several, where nothing else is asked for."""
         several = self._several()
-        plain = y is None and not given and not where and how.plain and walk.plain
+        plain = not where and how.plain and walk.plain
         seed = seed_of(random_state)
-        if several is not None and plain:
-            rows, targets = sample_all(several, count, seed, tails, even)
+        if several is not None and plain and (several.bases or (y is None and not given)):
+            rows, targets = sample_all(several, count, seed, tails, even, y, given)
             return self._given_back(rows), self._given_back(targets)
         model = self._model()
         X, labels = generate(model, count, y, given, seed, where, tails, how, even, walk)
@@ -670,7 +695,8 @@ class _JointEstimator(BaseEstimator):
             For "log_prob" (``score_samples``), "predict_proba", "sample" and "impute" (the means of
             numbers): "exact", a bound, "approximate" or "relative".
         """
-        model = self._of_x()
+        several = self._several()
+        model = self._of_x() if several is None or not several.columns else several.alone
         every = {**model.status, **status_of_means(model)}
         return {question: status.value for question, status in every.items()}
 
@@ -692,6 +718,11 @@ class _JointEstimator(BaseEstimator):
             Nats, in the units of the raw data: the density of columns that are not rounded, and the
             probability mass of the rounding intervals of the others.
         """
+        several = self._several()
+        if several is not None and several.columns:
+            if exact:
+                raise ValueError("exact=True is for molecules as strings: leave it out.")
+            return log_prob_of_table(several, X)
         model = self._of_x()
         return log_prob_of_all_ways(model, X) if exact else model.log_prob_raw(model.encode(X))
 
@@ -760,14 +791,14 @@ class _JointEstimator(BaseEstimator):
             For a ``max_error`` by class where the model has a number or several targets.
         """
         several = self._several()
-        if several is not None:
+        if several is not None and not several.columns:
             table = decide_all(
                 several, X, false_alarm=false_alarm, max_error=max_error, max_width=max_width
             )
             return in_kind(table, kind_of(X))
         table = decide(
-            self._model(),
-            X,
+            self._model() if several is None else several.alone,
+            X if several is None else things_in(several, X),
             false_alarm=false_alarm,
             max_error=max_error,
             max_width=max_width,
@@ -956,6 +987,9 @@ class _JointEstimator(BaseEstimator):
         ValueError
             For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have.
         """
+        several = self._several()
+        if several is not None and several.columns and y is None and strategy == "mean":
+            return impute_table(several, X, n_draws, random_state)
         full = impute(self._model(), plain_frame(X), n_draws, random_state, y, strategy, tails)
         kind = kind_of(X)
         if n_draws is None:

@@ -5,12 +5,15 @@ from typing import Any, Self
 import pandas as pd
 from sklearn.base import DensityMixin
 
+from conjoin.codecs.kinds import thing_beside
+from conjoin.codecs.table.native import plain_frame
 from conjoin.core.sampling import Sampling, Walk
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.answers.asking import answer
 from conjoin.questions.answers.meaning import Entails
 from conjoin.questions.sample import generate, way_of_draws
+from conjoin.questions.side_by_side import sample_table
 
 __all__ = ["JointDensity"]
 
@@ -55,7 +58,9 @@ class JointDensity(DensityMixin, _JointEstimator):
         Parameters
         ----------
         X : DataFrame or array_like, shape (n, d)
-            Rows, or images of shape (n, H, W) or (n, H, W, C).
+            Rows, or images of shape (n, H, W) or (n, H, W, C). A table may have one column of
+            molecules in space (``conjoin.codecs.Molecule``) beside columns of their properties,
+            cells of which may be missing: p(molecule) p(property | molecule) is modelled then.
         y : object, optional
             Ignored.
         sample_weight, groups, calibration, time, checkpoint, resume
@@ -73,6 +78,9 @@ class JointDensity(DensityMixin, _JointEstimator):
         """
         rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
+        thing = thing_beside(plain_frame(X))
+        if thing is not None:
+            return self._fit_side_by_side(plain_frame(X), thing, **rows, **asked)
         return self._fit(X, None, **rows, **asked)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -134,6 +142,14 @@ class JointDensity(DensityMixin, _JointEstimator):
         seed = seed_of(random_state)
         how = Sampling(temperature, top_k, top_p, precision)
         walk = Walk(guidance, steps)
+        several = self._several()
+        if several is not None:
+            if where or even or not (how.plain and walk.plain):
+                raise ValueError(
+                    "where, even, temperature, top_k, top_p, guidance and steps are not there for "
+                    "molecules in space beside columns: leave them out."
+                )
+            return self._given_back(sample_table(several, n_samples, given, seed, tails)), None
         X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how, even, walk)
         return self._given_back(X), None
 

@@ -92,7 +92,7 @@ def load(path: str | Path, family: Any = None, device: str = "auto") -> Estimato
     """
     model = load_model(path, family, device)
     if isinstance(model, SeveralTargets):
-        task = "classes" if model.classes else "number"
+        task = "density" if model.columns else "classes" if model.classes else "number"
     else:
         task = task_for(model.target)
     own = resolve(family) if family is not None else model.card["family"]

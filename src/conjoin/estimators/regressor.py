@@ -165,9 +165,10 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        y : float, tuple of float or array_like, shape (n_samples,), optional
+        y : float, tuple of float or array_like, shape (n_samples,), or dict, optional
             The number of all rows; a range (low, high), None for an open end, in which it is
-            drawn; or a list of one number for each row. By default it is drawn.
+            drawn; or a list of one number for each row. By default it is drawn. Of several
+            properties of molecules in space a dict of some of them by their names.
         given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
             As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
             is that of the fit.

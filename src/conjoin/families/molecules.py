@@ -15,7 +15,9 @@ Nats.
 
 What is usual is known by the distances that the graph alone lets expect, with their deviations,
 which the flow has learned (``conjoin.nets.equivariant``): of bonds, angles and torsions, and of
-atoms that are far apart in the graph and may clash; and by the features of the string.
+atoms that are far apart in the graph and may clash; and by the features of the string. A molecule
+with a bond of two atoms (by their elements and charges) that no molecule of the fit has is less
+usual than any without.
 
 Shape letters: B rows, N capacity, F = 4 + N features, T tokens, R readings.
 
@@ -94,6 +96,8 @@ LOW_QUANTILE = 0.95  # of a reading, whose distance to the median is its spread
 GROUPS = 4  # pairs bound, two bonds apart, three, and farther
 PAIRS_AT_ONCE = 64  # rows whose expected distances are asked for together
 STRANGE_ROWS = 1024  # that tell what is usual, at most
+READ_TOGETHER = 4096  # graphs whose bonds are listed together
+NEVER_SEEN = -1e6  # the standing of a molecule with a bond that the fit never saw
 STRINGS: Mapping[str, Any] = {"width": 128, "blocks": 3}
 
 
@@ -192,10 +196,6 @@ class Molecules(Config):
     def of_strings(self) -> Strings:
         return Strings(**{**STRINGS, **_plain(self.strings)})
 
-    @property
-    def of_places(self) -> PointsFlow:
-        return PointsFlow(**_plain(self.places))
-
     def recipe(self, rows: int) -> Recipe:
         """That of the flow, by which both are moved."""
         return PointsFlow(**{**_plain(self.places), "steps": self.steps}).recipe(rows)
@@ -232,6 +232,7 @@ class MoleculesDensity(Density):
         kept = self.structure.get("chain")
         self.chain = ChainDensity(self.record, self._chain_config(), kept)
         self.register_buffer("usual", torch.ones(2 * GROUPS, 2, dtype=torch.float64))
+        self.bonds = torch.tensor(self.structure.get("bonds", []), dtype=torch.int64)
         self._seen: dict[bytes, tuple[list[int], list[int]]] = {}
 
     def _record_space(self) -> RecordSpace:
@@ -245,10 +246,11 @@ class MoleculesDensity(Density):
 
     def _chain_config(self) -> Chain:
         config = self.config
+        sampler = self.structure.get("sampler", PointsFlow.implied["sampler"])
         others = (
             ("string", config.of_strings),
             ("graph", GraphOfString(self.vocabulary.texts, self.symbols)),
-            ("places", config.of_places),
+            ("places", PointsFlow(**{"sampler": sampler, **_plain(config.places)})),
         )
         return Chain(others=others, told=(("places", ("graph",)),))
 
@@ -275,14 +277,17 @@ class MoleculesDensity(Density):
         structure: dict[str, Any] = {
             "vocabulary": vocabulary.to_json(),
             "length": int(CAPACITY_FACTOR * longest) + 1,
+            "sampler": PointsFlow.sampler,
         }
         density = cls(space, config, structure)
         record = density._as_record(data)[0]
+        structure["bonds"] = _kinds_of_bonds(record["graph"])
         chain = ChainDensity.build(
             density.record, density._chain_config(), record, generator, weight=weight
         )
         structure["chain"] = chain.structure
         density.structure = structure
+        density.bonds = torch.tensor(structure["bonds"], dtype=torch.int64)
         density.chain = chain
         return density.eval()
 
@@ -528,6 +533,8 @@ class MoleculesDensity(Density):
         with torch.no_grad():
             record, order = self._as_record(self.space.check(event))
             found = self._pairs(record)
+            strange = self._never_seen(record["graph"])[:, : found.shape[1], : found.shape[1]]
+            found[..., 2] = torch.where(strange, torch.inf, found[..., 2])
             more = self.capacity - found.shape[1]
             found = torch.nn.functional.pad(found, (0, 0, 0, more, 0, more))
             back = order.argsort(1)
@@ -555,10 +562,13 @@ class MoleculesDensity(Density):
         graph = MolecularGraph.from_codes(record["graph"].value[:, :, :width, :width])
         paths = graph.path_lengths()
         off = pairs[..., 2]
+        # which pairs there are; models of earlier versions leave out those that a network which has
+        # hardly learned expects at a negative distance, as did their calibration
+        there = pairs[..., 0 if "bonds" in self.structure else 1] > 0
         out = []
         for group in range(1, GROUPS + 1):
             inside = (paths == group) if group < GROUPS else (paths >= GROUPS)
-            inside = inside & (pairs[..., 1] > 0)
+            inside = inside & there
             # far atoms may be anywhere but near
             own = torch.where(inside, off if group < GROUPS else off.clamp_max(0.0), 0.0).square()
             count = inside.sum((1, 2)).clamp_min(1)
@@ -587,7 +597,33 @@ class MoleculesDensity(Density):
         standing = (self.usual[:, 0] - self._readings(event)) / spread
         placed = record["places"].known[..., PLACES].all(2).any(1)
         places = torch.where(placed, standing.amin(1), torch.inf)
-        return torch.minimum(string, places)
+        strange = self._never_seen(record["graph"]).flatten(1).any(1)
+        return torch.where(strange, NEVER_SEEN, torch.minimum(string, places))
+
+    def _never_seen(self, graph: Event) -> Bool[Tensor, "B N N"]:
+        """The bonds that no molecule of the fit has; none in models that keep no list of them."""
+        keys = _keys_of_bonds(graph.value[:, 0])
+        if not len(self.bonds):
+            return torch.zeros_like(keys, dtype=torch.bool)
+        return (keys > 0) & ~torch.isin(keys, self.bonds.to(keys.device))
+
+
+def _keys_of_bonds(codes: Tensor) -> Int[Tensor, "B N N"]:
+    """(B, N, N) a number for each bond, of its order and of the codes of its atoms; 0 where there
+    is none."""
+    codes = codes.long()
+    atom = codes.diagonal(dim1=1, dim2=2)
+    order = codes - torch.diag_embed(atom)
+    low = torch.minimum(atom[:, :, None], atom[:, None])
+    high = torch.maximum(atom[:, :, None], atom[:, None])
+    return torch.where(order > 0, (((low << 8) + high) << 3) + order, 0)
+
+
+def _kinds_of_bonds(graph: Event) -> list[int]:
+    """The numbers of all bonds of some graphs, each once."""
+    parts = [graph.value[part, 0] for part in slices(graph.rows, READ_TOGETHER)]
+    found = torch.unique(torch.cat([torch.unique(_keys_of_bonds(part)) for part in parts]))
+    return [key for key in found.tolist() if key]
 
 
 class MoleculeReader(nn.Module):

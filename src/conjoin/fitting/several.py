@@ -22,11 +22,12 @@ from torch import Tensor
 from conjoin.codecs.table.reading import target_form
 from conjoin.core import Density, Event, Pair, Space, stream
 from conjoin.families import name_of, resolve, suited
-from conjoin.fitting.foresight import CALIBRATING, Later
+from conjoin.fitting.foresight import CALIBRATING, CHOOSING, USUAL, Later
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import card_of, tell_time
-from conjoin.fitting.selection import choose_predictor
+from conjoin.fitting.precision import settle_precision
+from conjoin.fitting.selection import choose_predictor, foresee_predictors
 from conjoin.fitting.split import (
     Rows,
     calibration_rows,
@@ -35,6 +36,7 @@ from conjoin.fitting.split import (
     split_of,
     weighted,
 )
+from conjoin.joints.build import beside
 from conjoin.model.calibrate import calibrate
 from conjoin.model.censored import TargetColumn
 from conjoin.model.predictive import grid_for
@@ -55,6 +57,7 @@ __all__ = ["ABLE", "Drawn", "calibrate_several", "fit_several"]
 # know the mass between two bounds
 ABLE = ("circuit", "mixture", "bayes_net", "markov_field", "topic")
 BOUNDS = "numbers between bounds"  # a phase of the fit
+OTHERS = "p(y | x) of the other targets"
 CENSORED_ROUNDS = 30  # of drawing the numbers between their bounds anew, at most
 
 
@@ -97,7 +100,8 @@ def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) ->
 
 def _refuse(config: Any) -> None:
     name = name_of(config)
-    if name not in ABLE and not config.density.takes_blocks:
+    density = config.density
+    if name not in ABLE and not density.takes_blocks and not density.read_by_network:
         raise ValueError(
             f"Several targets need a family that sums the others out exactly, and {name} does "
             f"not: choose one of {', '.join(ABLE)}, or fit each target by itself."
@@ -125,17 +129,19 @@ def _learn(
     else:
         codec.broaden(rows.x.take(split.fit))
     options.refuse_doubts([*codec.notices, *words])
-    if not codec.space.flat:
+    if not codec.space.flat and not suited(config, codec.space).density.read_by_network:
         raise ValueError(
             f"Several targets stand beside columns, and {codec.plural} have none: fit each target "
             "by itself."
         )
-    if codec.space.blocks and not codec.structures:
+    if codec.space.flat and codec.space.blocks and not codec.structures:
         raise ValueError(
             "Several targets beside columns of text, or of several pictures, are not there yet: "
             "fit each target by itself."
         )
     targets = tuple(_target(column, split.fit, rows.weight) for column in columns)
+    if not codec.space.flat:
+        return _learn_beside(rows, columns, targets, split, options, config, progress, budget)
     space = space_of(targets, codec.space)
     fit, choose = (
         _events(rows, columns, part, codec, targets) for part in (split.fit, split.choose)
@@ -168,13 +174,7 @@ def _learn(
             trained = _with_bounds(
                 density, fit, choose, torch.tensor(weight), options, progress, budget
             )
-    copies = copies_among(rows)
-    told = [copies_words(len(rows.x), copies)] if copies else []
-    card = card_of(rows, split, options, config) | {
-        "trained": asdict(trained),
-        "notices": [*told, *words, *(each for one in columns for each in _amounts_as_classes(one))],
-    }
-    card |= {"copies": copies} if copies else {}
+    card = _card(rows, columns, split, options, config, trained)
     states = tuple(State(seed=options.seed, cellwise=True, direct=True) for _ in targets)
     model = SeveralTargets(codec, density.eval(), targets, states, card=card)
     model.states = tuple(
@@ -184,6 +184,24 @@ def _learn(
     if codec.structures:
         _learn_molecules(model, rows, columns, fit, choose, split, options, progress, budget)
     return model
+
+
+def _card(
+    rows: Rows,
+    columns: list[TargetColumn],
+    split: Split,
+    options: FitOptions,
+    config: Any,
+    trained: Trained,
+) -> dict[str, Any]:
+    copies = copies_among(rows)
+    told = [copies_words(len(rows.x), copies)] if copies else []
+    told += [each for column in columns for each in column.told]
+    card = card_of(rows, split, options, config) | {
+        "trained": asdict(trained),
+        "notices": [*told, *(each for one in columns for each in _amounts_as_classes(one))],
+    }
+    return card | ({"copies": copies} if copies else {})
 
 
 def _config_for(config: Any, space: Space, options: FitOptions, rows: int) -> Any:
@@ -234,17 +252,36 @@ def _learn_molecules(
                 replace(state, blocks=own.blocks, between=own.between) for state in model.states
             )
     of_fit, of_choose = (each.cut(count)[1]._replace(within=None) for each in (fit, choose))
+    data = {"fit": (fit, of_fit), "choose": (choose, of_choose)}
+    _learn_predictors(model, rows, columns, data, split, options, progress, budget)
+
+
+def _learn_predictors(
+    model: SeveralTargets,
+    rows: Rows,
+    columns: list[TargetColumn],
+    data: dict[str, tuple[Event, Event]],
+    split: Split,
+    options: FitOptions,
+    progress: Progress,
+    budget: Budget,
+) -> None:
+    """A predictor for each target, which have equal parts of the time; ``data``: the targets, as
+    the first columns of rows, beside events of x."""
     found = []
     told = {}
     for place, name in enumerate(model.names):
         view = model.view(name)
         view.card = dict(model.card)
         pairs = {
-            part: Pair(Event(each.value[:, place], each.mask[:, place]), x)
-            for part, each, x in (("fit", fit, of_fit), ("choose", choose, of_choose))
+            part: Pair(Event(y.value[:, place], y.mask[:, place]), x)
+            for part, (y, x) in data.items()
         }
         column = columns[place]
         own_rows = replace(rows, low=column.low, high=column.high, strict=column.strict)
+        after = len(columns) - place - 1
+        budget.put_aside(OTHERS, 0.0)
+        budget.put_aside(OTHERS, budget.free * after / (after + 1) if budget.bounded else 0.0)
         choose_predictor(view, options, pairs, own_rows, split, progress, budget, {})
         found.append(view.pair.separate_predictor)
         told[name] = view.card["predictor"]
@@ -252,6 +289,103 @@ def _learn_molecules(
         model.states = (*model.states[:place], own, *model.states[place + 1 :])
     model.predictors = tuple(found)
     model.card["predictors"] = told
+
+
+def _learn_beside(
+    rows: Rows,
+    columns: list[TargetColumn],
+    targets: tuple[Target, ...],
+    split: Split,
+    options: FitOptions,
+    config: Any,
+    progress: Progress,
+    budget: Budget,
+) -> SeveralTargets:
+    """p(x), and beside it p(y_j) of each target and what its network reads of x."""
+    assert rows.weight is not None
+    codec = options.codec
+    weight = torch.tensor(rows.weight[split.fit])
+    y = {
+        part: encode_targets(targets, [column.take(getattr(split, part)) for column in columns])
+        for part in ("fit", "choose")
+    }
+    x = {
+        part: codec.encode(rows.x.take(places)).event if len(places) else codec.space.unknown(0)
+        for part, places in (("fit", split.fit), ("choose", split.choose))
+    }
+    config = settle_precision(_config_for(config, codec.space, options, len(split.fit)), options)
+    first = Event(y["fit"].value[:, 0], y["fit"].mask[:, 0])
+    choosing = foresee_predictors(
+        options,
+        codec,
+        targets[0],
+        {"fit": Pair(first, x["fit"])},
+        rows,
+        split,
+        budget,
+        config,
+    )
+    density, trained = _learn_x(x, weight, split, options, config, progress, budget, choosing)
+    each = (
+        Event(y["fit"].value[:, place], y["fit"].mask[:, place]) for place in range(len(targets))
+    )
+    bases = tuple(
+        beside(density, target.space, own, weight)
+        for target, own in zip(targets, each, strict=True)
+    )
+    states = tuple(State(seed=options.seed, cellwise=True, direct=True) for _ in targets)
+    card = _card(rows, columns, split, options, config, trained)
+    model = SeveralTargets(codec, density.eval(), targets, states, card=card)
+    model.bases = tuple(base.eval() for base in bases)
+    model.states = tuple(
+        _state(model, target, y["fit"].value[:, place], y["fit"].mask[:, place], weight)
+        for place, target in enumerate(targets)
+    )
+    with budget.phase(USUAL):
+        density.fit_typicality(x["fit"])
+    if y["fit"].within is not None:
+        card["notices"].append(
+            "Numbers of which only a bound is known teach p(property | molecule) nothing."
+        )
+    data = {part: (y[part], x[part]) for part in ("fit", "choose")}
+    with budget.phase(CHOOSING):
+        _learn_predictors(model, rows, columns, data, split, options, progress, budget)
+    return model
+
+
+def _learn_x(
+    x: dict[str, Event],
+    weight: Tensor,
+    split: Split,
+    options: FitOptions,
+    config: Any,
+    progress: Progress,
+    budget: Budget,
+    choosing: dict[str, float],
+) -> tuple[Density, Trained]:
+    """p(x) alone; ``choosing``: seconds that predictors take later."""
+    start, mass = canonical(_as_pair(x["fit"]), weight)
+    learning = Learning(
+        config=config,
+        options=replace(options, emphasis=0.0, predictor=None),
+        target=None,
+        space=options.codec.space,
+        event=start,
+        weight=mass,
+        choose=_as_pair(x["choose"]),
+        budget=budget,
+        later=Later(
+            budget=budget,
+            target=None,
+            rows=start.x,
+            y=start.y,
+            calibrated=len(split.calibrate),
+            judged=0,
+            choosing=choosing,
+        ),
+    )
+    density, trained, _ = learning.joint(progress)
+    return density, trained
 
 
 def _target(column: TargetColumn, fit: np.ndarray, weight: np.ndarray) -> Target:

@@ -12,7 +12,7 @@ from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.independent import Independent, IndependentNumber, column_of
 from conjoin.joints.monolithic import Monolithic
 
-__all__ = ["build_joint"]
+__all__ = ["beside", "build_joint"]
 
 MAX_BYTE_LEVELS = 256
 PRIOR_COMPONENTS = 8  # of the mixture that is p(y) of a number
@@ -39,12 +39,12 @@ def build_joint(
         )
         return ClassConditional(x_density, y_space)
     if y_space.variables[0].discrete and (config.alone or not x_space.flat):
-        return _apart(
-            build(x_space, config, data.x, generator, weight=weight), y_space, data, weight
+        return beside(
+            build(x_space, config, data.x, generator, weight=weight), y_space, data.y, weight
         )
     if not x_space.flat and config.density.read_by_network:
         density = build(x_space, config, data.x, generator, weight=weight)
-        return IndependentNumber(density, _prior_of_number(y_space, data.y, weight), y_space)
+        return beside(density, y_space, data.y, weight)
     if not x_space.flat:
         raise ValueError(
             f"y is a number, and strings alone ({x_space.name!r}) can stand beside classes alone: "
@@ -59,13 +59,20 @@ def build_joint(
     return Monolithic(build(space, config, rows, generator, weight=weight), y_space, x_space)
 
 
+def beside(density: Density, y_space: Space, y: Event, weight: Tensor | None = None) -> Joint:
+    """p(y) p(x) of a density of x and the known y (B,) of some rows."""
+    if y_space.variables[0].discrete:
+        return _apart(density, y_space, y, weight)
+    return IndependentNumber(density, _prior_of_number(y_space, y, weight), y_space)
+
+
 @torch.no_grad()
-def _apart(density: Density, y_space: Space, data: Pair, weight: Tensor | None) -> Independent:
+def _apart(density: Density, y_space: Space, y: Event, weight: Tensor | None) -> Independent:
     """p(y) p(x), with the shares of the labels; they stay where all of the density stays."""
     joint = Independent(density, y_space)
-    known = data.y.mask
+    known = y.mask
     counted = known.double() if weight is None else weight * known
-    code = torch.where(known, data.y.value, 0.0).long()
+    code = torch.where(known, y.value, 0.0).long()
     share = torch.bincount(code, counted, len(joint.log_prior)) + 0.5
     joint.log_prior.copy_(share.log().log_softmax(0))
     fixed = not any(parameter.requires_grad for parameter in density.parameters())

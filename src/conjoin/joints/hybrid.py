@@ -20,6 +20,7 @@ from conjoin.core import (
 from conjoin.core.device import device_of
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint, Rebuild
+from conjoin.joints.resampling import chosen_by, log_labels
 
 __all__ = ["Hybrid", "Predictor"]
 
@@ -157,16 +158,26 @@ class Hybrid(Joint):
         if not event.y.mask.any():
             return self.base.log_evidence(event.x)
         evidence = self.base.log_evidence(event.x)
+        return evidence + self._label(event, evidence)
+
+    def _label(self, event: Pair, evidence: Tensor | None) -> Float[Tensor, " B"]:
+        """log p(y | x), 0 where y is not known; log p(x) is of use to a base that knows y."""
         label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
         covered = self.predictor.covers(event.x)
         if not covered.all():
             own = (
                 self.base.log_label_given(event)
-                if self.base.ignores_label
+                if evidence is None or self.base.ignores_label
                 else self.base.log_prob(event) - evidence
             )
             label = torch.where(covered, label, own)
-        return evidence + torch.where(event.y.mask, label, torch.zeros_like(label))
+        return torch.where(event.y.mask, label, torch.zeros_like(label))
+
+    def _log_label_given(self, event: Pair) -> Float[Tensor, " B"]:
+        """Without log p(x), which is slow, where the base knows nothing of y."""
+        if not self._knows_nothing:
+            return super()._log_label_given(event)
+        return self._label(event, None)
 
     def _losses(
         self, event: Pair, context: Event | None, generator: torch.Generator | None
@@ -206,7 +217,11 @@ class Hybrid(Joint):
     ) -> Pair:
         """Without any y the base's own conditional is p(x_missing | x_observed). If y is known,
         each row is chosen from ``PROPOSALS_PER_ROW`` draws of the base, half of them without y;
-        strings, which take a step for each token, are the base's own draws."""
+        strings, which take a step for each token, are the base's own draws. Rows of which the same
+        is known share the proposals of a base that knows nothing of y, if its network is read for
+        p(y | x): see ``conjoin.joints.resampling``."""
+        if event.y.mask.all() and self._knows_nothing and _alike(event.x):
+            return self._chosen_together(event, generator)
         if not event.y.mask.any() or self._token_by_token:
             return self._with_label(
                 event, self.base.sample_conditional(event, generator=generator).x, generator
@@ -227,6 +242,29 @@ class Hybrid(Joint):
         )
         first = proposals * torch.arange(event.rows)
         return self._with_label(event, x.take(first + categorical(weight, generator)), generator)
+
+    @property
+    def _knows_nothing(self) -> bool:
+        return self.base.ignores_label and self.density_of_x.read_by_network
+
+    def _chosen_together(self, event: Pair, generator: torch.Generator | None) -> Pair:
+        """Rows with their y, chosen from the same proposals."""
+        values, place = torch.unique(event.y.value, return_inverse=True)
+        known = event.x.take(slice(0, 1))
+
+        def draw(count: int) -> Event:
+            rows = known.take(torch.zeros(count, dtype=torch.int64))
+            own = Pair(self.base.unknown(count), rows)
+            drawn: Event = self.base.sample_conditional(own, generator=generator).x
+            return drawn
+
+        def weigh(x: Event) -> Tensor:
+            return log_labels(self.base, self.predictor, x, values).T[place]
+
+        stacked = self.space.x.laid.stacked
+        found = chosen_by(weigh, draw, stacked, event.rows, generator)
+        self.effective_draws = found.effective
+        return Pair(event.y, found.x)
 
     @property
     def _token_by_token(self) -> bool:
@@ -275,3 +313,9 @@ class Hybrid(Joint):
             )
             best.x.value[row] = x[log_prob.argmax()]
         return best
+
+
+def _alike(x: Event) -> bool:
+    """Whether the same is known of every row, at least one."""
+    parts = [x.value, x.mask, x.there]
+    return x.rows > 0 and all(bool((part == part[:1]).all()) for part in parts)

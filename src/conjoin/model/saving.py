@@ -51,7 +51,7 @@ ANSWERS = "answers."
 FILES = ("config.json", "weights.safetensors", "README.md")
 MAX_CONFIG_BYTES = 1 << 29  # of a config, whose largest part is the levels of columns
 # parts of a config that answers are computed from: all of their numbers are finite
-COMPUTED = ("codec", "target", "targets", "joint", "answers")
+COMPUTED = ("codec", "target", "targets", "joint", "bases", "answers")
 
 
 class _NotRegistered(ValueError):
@@ -156,10 +156,23 @@ def _parts_of_several(model: SeveralTargets) -> tuple[dict[str, Any], bytes]:
         "facts": model.card,
         "calibrated": bool(model.calibrations),
     }
+    for place, base in enumerate(model.bases):
+        label = _beside(base)
+        tensors |= {f"base.{place}.{key}": value for key, value in label.items()}
+    if model.bases:  # the density is written once
+        rest = (base.describe() for base in model.bases)
+        config["bases"] = [{k: v for k, v in one.items() if k != "density"} for one in rest]
+    if model.columns:
+        config["columns"] = list(model.columns)
     if model.predictors:
         each = model.predictors
         config["predictors"] = [None if one is None else one.describe() for one in each]
     return _sealed(config, tensors)
+
+
+def _beside(base: Joint) -> dict[str, torch.Tensor]:
+    """The weights of p(y) beside a density of x."""
+    return {key: v for key, v in base.state_dict().items() if not key.startswith("density.")}
 
 
 def _sealed(
@@ -256,7 +269,9 @@ def load_model(
         raise
     except Exception as error:  # a config that was altered may fail in any line that reads it
         raise _damaged(folder / "config.json", error) from error
-    (model.density if "targets" in config else model.joint).to(place)
+    parts = (model.density, *model.bases) if "targets" in config else (model.joint,)
+    for part in parts:
+        part.to(place)
     return model  # type: ignore[no-any-return]
 
 
@@ -309,19 +324,50 @@ def _restore_several(
 ) -> SeveralTargets:
     codec = codec_from_json(config["codec"])
     targets: Any = tuple(target_from_json(each) for each in config["targets"])
-    density = _family(config["joint"], space_of(targets, codec.space), family, None)
+    apart = "bases" in config
+    space = codec.space if apart else space_of(targets, codec.space)
+    density = _family(config["joint"], space, family, None)
     _weights_of(density, tensors)
     states = tuple(State.from_json(each) for each in config["states"])
     check_told(config["facts"])
     places = range(len(targets)) if config["calibrated"] else ()
     calibrations = tuple(_calibration(tensors, f"calibration.{place}") for place in places)
     model = SeveralTargets(codec, density, targets, states, calibrations, config["facts"])
+    model.columns = tuple(config.get("columns", ()))
+    model.bases = tuple(
+        _base_of(model, place, each | {"density": config["joint"]}, tensors)
+        for place, each in enumerate(config.get("bases", ()))
+    )
     described = config.get("predictors", ())
     model.predictors = tuple(
         None if each is None else _predictor_of(model, place, each, tensors)
         for place, each in enumerate(described)
     )
     return model
+
+
+def _base_of(
+    model: SeveralTargets, place: int, described: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> Joint:
+    """p(y) of one of several targets beside the density of x, which all of them share."""
+    y = model.targets[place].space
+    x = model.codec.space
+    rebuild = Rebuild(
+        y,
+        x,
+        joint=_none_inside,
+        density=lambda part, space, context: (
+            model.density if space is x else _family(part, space, None, context)
+        ),
+        predictor=_none_inside,
+    )
+    base: Joint = KINDS[described["kind"]].restore(described, rebuild)
+    base.load_state_dict(base.state_dict() | _beginning_with(f"base.{place}.", tensors))
+    return base.eval()
+
+
+def _none_inside(*parts: Any) -> Any:
+    raise ValueError("p(y) beside a density holds no other joint")
 
 
 def _predictor_of(

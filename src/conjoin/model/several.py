@@ -2,7 +2,8 @@ r"""A fitted model of several targets: one density over (y_1, ..., y_k, x), and 
 ordinary model p(y_j, x) in which the others are summed out.
 
 Of molecules each target may have a predictor beside the density: given the molecule the targets are
-then independent of each other.
+then independent of each other. Rows that are no rows of numbers, such as molecules in space, have a
+density p(x) alone, and for each target p(y_j) beside it: p(x) p(y_1 | x) ... p(y_k | x).
 
 All of them share p(x), and so the alarm on familiarity. What is asked of all targets together is
 asked of the whole density, or promised by a calibration of all answers at once.
@@ -21,7 +22,7 @@ from conjoin.calibration.conformal import Calibration
 from conjoin.core import Density, Encoded, Event, Pair, Region, Space
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
-from conjoin.joints.base import flat_space
+from conjoin.joints.base import Joint, flat_space
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.joints.marginal import Marginal
 from conjoin.joints.monolithic import Monolithic
@@ -34,7 +35,7 @@ from conjoin.model.targets import Target
 
 MIN_MASS = 1e-12  # between two bounds, as the distribution function is known to no more digits
 
-__all__ = ["SeveralTargets", "encode_targets", "rows_of", "space_of"]
+__all__ = ["MIN_MASS", "SeveralTargets", "encode_targets", "rows_of", "space_of"]
 
 
 def space_of(targets: tuple[Target, ...], x: Space) -> Space:
@@ -82,7 +83,9 @@ def rows_of(y: Event, x: Event) -> Event:
 class SeveralTargets:
     """``density`` is over (y_1, ..., y_k, x). ``states`` and ``calibrations``: one of each
     target, the latter none where no rows were held out. ``predictors``: of each target p(y_j | x),
-    or None where it is the density's own; none at all of most models."""
+    or None where it is the density's own; none at all of most models. ``bases``: of each target
+    p(y_j) p(x), where ``density`` is p(x) alone. ``columns``: the names of the table in which rows
+    and targets stood side by side; none where targets were given by themselves."""
 
     codec: Any
     density: Density
@@ -91,6 +94,8 @@ class SeveralTargets:
     calibrations: tuple[Calibration, ...] = ()
     card: dict[str, Any] = field(default_factory=dict)
     predictors: tuple[Predictor | None, ...] = ()
+    bases: tuple[Joint, ...] = ()
+    columns: tuple[Any, ...] = ()
 
     @property
     def notices(self) -> list[str]:
@@ -101,6 +106,17 @@ class SeveralTargets:
     def names(self) -> list[str]:
         return [target.name for target in self.targets]
 
+    @property
+    def thing(self) -> Any:
+        """The name of the column, beside those of the targets, that holds what has no columns."""
+        return next(name for name in self.columns if str(name) not in self.names)
+
+    @property
+    def alone(self) -> Model:
+        """The model of p(x), where that is a density of its own."""
+        calibration = self.calibrations[0] if self.calibrations else None
+        return Model(self.codec, self.density, None, calibration, self.states[0], self.card)
+
     def view(self, name: str) -> Model:
         """The ordinary model of one target, the others summed out. ValueError with the choices for
         an unknown one."""
@@ -108,13 +124,18 @@ class SeveralTargets:
             raise ValueError(f"There is no target {name!r}; choose from {', '.join(self.names)}.")
         place = self.names.index(name)
         target = self.targets[place]
-        x = self.codec.space
-        marginal = Marginal(self.density, place, flat_space(target.space, x))
-        joint: Any = Monolithic(marginal, target.space, x).eval()
+        joint: Any = self.bases[place] if self.bases else self._marginal(place)
         predictor = self.predictors[place] if self.predictors else None
         joint = joint if predictor is None else Hybrid(joint, predictor).eval()
         calibration = self.calibrations[place] if self.calibrations else None
         return Model(self.codec, joint, target, calibration, self.states[place], self.card)
+
+    def _marginal(self, place: int) -> Monolithic:
+        """p(y_j, x), in which the density sums the other targets out."""
+        space = self.targets[place].space
+        x = self.codec.space
+        marginal = Marginal(self.density, place, flat_space(space, x))
+        return Monolithic(marginal, space, x).eval()
 
     def views(self) -> dict[str, Model]:
         """The model of each target; they share what is worked out once for x."""
@@ -128,7 +149,7 @@ class SeveralTargets:
         """log p(y_1, ..., y_k | x) of what is known of the targets, nats, in their raw units: of a
         censored number the mass between its bounds, of a missing one nothing. A known sum of which
         parts are missing is used as by the models of single targets."""
-        if any(predictor is not None for predictor in self.predictors):
+        if self.bases or any(predictor is not None for predictor in self.predictors):
             return self._log_prob_by_predictors(columns, encoded.event)
         y = encode_targets(self.targets, columns)
         nothing = Event(torch.zeros_like(y.value), torch.zeros_like(y.mask))
@@ -152,7 +173,7 @@ class SeveralTargets:
             y = encode_targets((target,), [column])
             own = Event(y.value[:, 0], y.mask[:, 0])
             with torch.no_grad():
-                out += view.pair.log_prob(Pair(own, x)) - view.pair.log_evidence(x)
+                out += view.pair.log_label_given(Pair(own, x))
                 if y.within is not None:
                     out += self._log_between(view, x, y)
         return out

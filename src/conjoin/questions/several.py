@@ -1,22 +1,31 @@
 """What is asked of a model of several targets: of each by itself, and of all together."""
 
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Pair, stream
+from conjoin.core import Event, Pair, stream
+from conjoin.core.warnings import ColumnWarning
+from conjoin.joints.resampling import chosen_by, log_labels
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.censored import TargetColumn
-from conjoin.model.several import SeveralTargets
+from conjoin.model.model import Model
+from conjoin.model.predictive import Predictive, predictive
+from conjoin.model.several import MIN_MASS, SeveralTargets
 from conjoin.questions.decide import ACCEPT, AMBIGUOUS, UNFAMILIAR, decide
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.ranges import draw_in_range, ends_of, lifted
+from conjoin.util.plain import plain_value
 
-__all__ = ["decide_all", "evaluate_all", "predict_all", "proba_all", "sample_all"]
+__all__ = ["decide_all", "drawn_targets", "evaluate_all", "predict_all", "proba_all", "sample_all"]
 
 SHARED = ("familiarity", "log_prob")  # of x, the same for all targets
+MAX_SHARE = 0.5  # of one proposal in the choice of a row, above which the wish is called rare
 
 
 def predict_all(model: SeveralTargets, X: Any) -> pd.DataFrame:
@@ -160,12 +169,24 @@ def evaluate_all(
 
 
 def sample_all(
-    model: SeveralTargets, n: int, seed: int = 0, tails: bool = False, even: bool = False
+    model: SeveralTargets,
+    n: int,
+    seed: int = 0,
+    tails: bool = False,
+    even: bool = False,
+    y: Mapping[str, Any] | None = None,
+    given: Mapping[Any, Any] | None = None,
 ) -> tuple[Any, pd.DataFrame]:
-    """``n`` rows of x and of all targets, drawn together."""
+    """``n`` rows of x and of all targets, drawn together. Of molecules in space ``y`` has a value,
+    a range (low, high) with None for an open end, or a value for each row, of some targets, and
+    ``given`` what is known of x; the frame's ``attrs`` tell among how many proposals rows were
+    chosen, and their effective number for each row."""
     if even:
         raise ValueError("even=True is for models of one target, or of none: leave it out.")
     generator = stream(seed, "sample")
+    if model.bases:
+        wishes = {} if y is None else y
+        return _sample_beside(model, n, generator, tails, wishes, given or {})
     count = len(model.targets)
     x = model.codec.space.unknown(n)
 
@@ -175,8 +196,196 @@ def sample_all(
 
     of_y = ends_of(model.targets, tails)
     drawn: Pair = draw_in_range(model.codec, draw, x, lifted(model.codec, (), tails), of_y)
-    y = {
+    found = {
         target.name: target.drawn(drawn.y.value[:, place])
         for place, target in enumerate(model.targets)
     }
-    return model.codec.drawn(drawn.x, generator), pd.DataFrame(y)
+    return model.codec.drawn(drawn.x, generator), pd.DataFrame(found)
+
+
+# ------------------------------------------------------------------ beside molecules in space
+
+
+def _sample_beside(
+    model: SeveralTargets,
+    n: int,
+    generator: torch.Generator,
+    tails: bool,
+    y: Mapping[str, Any],
+    given: Mapping[Any, Any],
+) -> tuple[Any, pd.DataFrame]:
+    """Draws of p(x) and of each p(y_j | x); where targets are wished for, x is chosen among many
+    by the probability of the wishes."""
+    if not isinstance(y, Mapping):
+        raise ValueError(
+            f"y of several targets is a dict of {', '.join(model.names)}, such as "
+            f"{{{model.names[0]!r}: (low, high)}}; got {y!r}."
+        )
+    known = model.codec.evidence(given) if given else None
+    wishes = [_Wish.read(model, name, wish, n) for name, wish in y.items()]
+
+    def draw(count: int) -> Event:
+        density = model.density
+        if known is None:
+            free: Event = density.sample(count, generator=generator)
+            return free
+        row = known.take(torch.zeros(count, dtype=torch.int64))
+        drawn: Event = density.sample_conditional(row, generator=generator)
+        return drawn
+
+    def weigh(x: Event) -> torch.Tensor:
+        with torch.no_grad():
+            each = [wish.log_weight(x) for wish in wishes]
+        return torch.stack(each).sum(0)
+
+    told: dict[str, Any] = {}
+    if wishes:
+        stacked = model.codec.space.laid.stacked
+        chosen = chosen_by(weigh, draw, stacked, n, generator)
+        x = chosen.x
+        told = {"proposals": chosen.proposals, "effective": chosen.effective}
+        if chosen.effective < 1 / MAX_SHARE:
+            warnings.warn(
+                f"What is asked is rare: each row was chosen among {chosen.proposals:,} draws, "
+                f"{chosen.effective:.1f} of which count, so that rows are as near to it as these "
+                "are, and may repeat.",
+                ColumnWarning,
+                stacklevel=4,
+            )
+    else:
+        x = draw(n)
+    asked = {wish.name: wish for wish in wishes}
+    ends = ends_of(model.targets, tails)
+    with torch.no_grad():
+        each = {
+            target.name: _target_of(model, place, x, asked.get(target.name), ends, generator)
+            for place, target in enumerate(model.targets)
+        }
+    frame = pd.DataFrame(each)
+    frame.attrs.update(told)
+    return model.codec.drawn(x, generator), frame
+
+
+def _target_of(
+    model: SeveralTargets,
+    place: int,
+    x: Event,
+    wish: "_Wish | None",
+    ends: Any,
+    generator: torch.Generator,
+) -> np.ndarray:
+    """(B,) one target of drawn rows: as asked, in the range that is asked for, or drawn."""
+    target: Any = model.targets[place]
+    if wish is not None and wish.value is None:
+        return np.asarray(target.decode(wish.draw(x, generator)))
+    value = _drawn_target(model, place, x, generator)
+    if ends is not None and not target.discrete:
+        value = value.clamp(ends[0][place], ends[1][place])
+    drawn = np.asarray(target.drawn(value))
+    if wish is None or wish.value is None:
+        return drawn
+    return np.where(wish.known.numpy(), np.asarray(target.decode(wish.value)), drawn)
+
+
+def drawn_targets(model: SeveralTargets, X: Any, generator: torch.Generator) -> pd.DataFrame:
+    """Targets of molecules in space, drawn given each molecule."""
+    x = model.alone.encode(X).event
+    with torch.no_grad():
+        each = {
+            target.name: _target_of(model, place, x, None, None, generator)
+            for place, target in enumerate(model.targets)
+        }
+    return pd.DataFrame(each)
+
+
+def _drawn_target(
+    model: SeveralTargets, place: int, x: Event, generator: torch.Generator
+) -> torch.Tensor:
+    """(B,) one target of each row, in event units: the predictor's word, or p(y_j) of rows that it
+    does not cover."""
+    base = model.bases[place]
+    predictor = model.predictors[place] if model.predictors else None
+    covered = torch.zeros(x.rows, dtype=torch.bool) if predictor is None else predictor.covers(x)
+    out = torch.zeros(x.rows, dtype=torch.float64)
+    if predictor is not None:
+        out = predictor.draw(x, generator).double()
+    left = (~covered).nonzero()[:, 0]
+    if len(left):
+        own = Pair(base.unknown(len(left)), x.take(left))
+        out = out.index_copy(0, left, base.sample_conditional(own, generator=generator).y.value)
+    return out
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked of one target, in event units: ``value`` (B,) of the rows in which one is asked
+    for (``known``), or the ends of a range."""
+
+    view: Model
+    name: str
+    value: torch.Tensor | None
+    known: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    rows: int
+
+    @classmethod
+    def read(cls, model: SeveralTargets, name: str, wish: Any, rows: int) -> "_Wish":
+        """ValueError for an unknown target, or a wish that it can't have."""
+        view = model.view(name)
+        target: Any = view.target
+        every = torch.ones(rows, dtype=torch.bool)
+        wish = plain_value(wish)
+        if isinstance(wish, tuple) and len(wish) == 2 and not target.discrete:
+            ends = [None if end is None else target.asked(end) for end in wish]
+            grid = torch.tensor(view.state.grid, dtype=torch.float64)
+            known = [end for end in ends if end is not None]
+            if sorted(known) != known:
+                raise ValueError(
+                    f"{name!r} is asked to lie from {wish[0]!r} to {wish[1]!r}: the first must "
+                    "not exceed the second."
+                )
+            low, high = (
+                grid[place] if end is None else target.encode_asked(np.array([end])).value[0]
+                for place, end in zip((0, -1), ends, strict=True)
+            )
+            return cls(view, name, None, every, low, high, rows)
+        values = np.full(rows, wish) if np.ndim(wish) == 0 else np.asarray(wish)
+        if len(values) != rows:
+            raise ValueError(
+                f"{name!r} has {len(values)} values for {rows} rows; give one value, a range "
+                "(low, high), or one value for each row."
+            )
+        nothing = torch.zeros(())
+        open_ = pd.isna(values)
+        value = torch.zeros(rows, dtype=torch.float64)
+        if not open_.all():
+            value[torch.as_tensor(~open_)] = target.encode_asked(values[~open_]).value
+        return cls(view, name, value, torch.as_tensor(~open_), nothing, nothing, rows)
+
+    def log_weight(self, x: Event) -> torch.Tensor:
+        """(B, M) log p(wish of each row | x) of M rows."""
+        if self.value is None:
+            law = self._predictive(x)
+            ends = (end.expand(x.rows) for end in (self.low, self.high))
+            low, high = (law.level(end) for end in ends)
+            return (high - low).clamp_min(MIN_MASS).log().expand(self.rows, -1)
+        values, place = torch.unique(self.value, return_inverse=True)
+        pair: Any = self.view.pair
+        predictor = pair.separate_predictor
+        base = pair if predictor is None else pair.base
+        found = log_labels(base, predictor, x, values).T[place]
+        return torch.where(self.known[:, None], found, 0.0)
+
+    def draw(self, x: Event, generator: torch.Generator) -> torch.Tensor:
+        """(B,) the target of the rows: drawn within the range."""
+        found = self._predictive(x)
+        ends = [end.expand(x.rows) for end in (self.low, self.high)]
+        low, high = (found.level(end) for end in ends)
+        at = torch.rand(x.rows, generator=generator, dtype=torch.float64)
+        drawn = found.quantile((low + at * (high - low))[:, None])[:, 0]
+        return drawn.clamp(self.low, self.high)
+
+    def _predictive(self, x: Event) -> Predictive:
+        grid = torch.tensor(self.view.state.grid, dtype=torch.float64)
+        return predictive(self.view.pair, x, grid, self.view.state.direct)

@@ -96,6 +96,7 @@ class MoleculeCodec(Codec):
     plural = "molecules in space"
     collection = "set of molecules"
     several_ways = True  # strings that write a graph
+    stands_beside = True
 
     def __init__(
         self, symbols: Sequence[str] = (), capacity: int = 1, resolution: float = 0.0
@@ -131,6 +132,8 @@ class MoleculeCodec(Codec):
             return raw
         if isinstance(raw, Molecule):
             raw = [raw]
+        if isinstance(raw, list | tuple) and raw and all(one is None for one in raw):
+            return self._rows(raw)
         if isinstance(raw, pd.Series | pd.DataFrame) or not claims(raw):
             raise ValueError(
                 "X must be molecules in space: a file (.sdf, .xyz, .npz), or a list of Molecule, "
@@ -325,7 +328,7 @@ class MoleculeCodec(Codec):
 
     def oddest_pairs(self, rows: Any, encoded: Encoded, pairs: Tensor) -> list[str]:
         """The bond, or the atoms two bonds apart, or the atoms that are too near, whose distance
-        is off by the most deviations."""
+        is off by the most deviations; a bond that the fit never saw is off by infinitely many."""
         out = []
         for row, one in enumerate(rows.molecules):
             unseen = one is not None and self._strangers(one)
@@ -377,6 +380,11 @@ def _odd_pair(molecule: Molecule, pairs: np.ndarray) -> str:
     distance, expected, _ = pairs[one, two]
     names = [f"{symbol_of(int(molecule.numbers[atom]))}{atom + 1}" for atom in (one, two)]
     both = f"{names[0]} and {names[1]}"
+    if np.isinf(off[one, two]):
+        return (
+            f"most of all the bond of {both} in {write_smiles(molecule)}: the fit never saw one "
+            "of these atoms, charges and order"
+        )
     if molecule.bonds[one, two]:
         what = f"the bond of {both}"
     elif ((molecule.bonds[one] > 0) & (molecule.bonds[two] > 0)).any():
@@ -401,11 +409,12 @@ def _is_open(thing: Any) -> bool:
     return thing.xyz is None or bool(np.isnan(thing.xyz).any())
 
 
-def _filled(old: Molecule | None, new: Molecule) -> Molecule | None:
-    """The molecule, or one that is whole; known places stay where they are."""
+def _filled(old: Molecule | None, new: Molecule | None) -> Molecule | None:
+    """The molecule, or one that is whole; known places stay where they are. None where the string
+    that was drawn writes none."""
     if old is None:
         return new
-    if not _is_open(old):
+    if new is None or not _is_open(old):
         return old
     xyz = new.xyz
     if old.xyz is not None and xyz is not None:

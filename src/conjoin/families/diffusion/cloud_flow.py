@@ -12,12 +12,19 @@ those of d (n - 1) free directions. The precision of the noise is that of spring
 (2023), EigenFold, section 3.1), or e C where there is no graph. Data are turned, or mirrored, onto
 their noise (L. Klein, A. Kraemer and F. Noe (2023), Equivariant flow matching): paths are shorter,
 and the marginals the same, for noise looks alike in all directions. The norm W weighs differences
-of near points: any such norm is least at the conditional mean. The sampler extrapolates D along
-the log of t / s in the steps of C. Lu et al. (2022), DPM-Solver++, equation 17. In nats.
+of near points: any such norm is least at the conditional mean. A step of the sampler is exact for a
+D that is linear in the root of s, through its last two values, and the next value corrects it
+without another call of the network:
+
+    x_s' = s' / s x_s + s' / (1 - b) int_{s'}^{s} D / u^2 du
+
+(W. Zhao et al. (2023), UniPC: a unified predictor-corrector framework for fast sampling of
+diffusion models). Edits, and models of earlier versions, extrapolate D along the log of t / s in
+the steps of C. Lu et al. (2022), DPM-Solver++, equation 17. In nats.
 
 Shape letters: B clouds, N points, D dimensions, K steps.
 
->>> [round(level, 3) for level in levels_of_noise(3, 0.001)]
+>>> [round(level, 3) for level in even_levels(3, 0.001)]
 [1.0, 0.343, 0.064, 0.001]
 """
 
@@ -34,9 +41,13 @@ from conjoin.core.constants import LOG_2PI
 from conjoin.core.shapes import Float
 from conjoin.nets.equivariant import CloudNet, Told
 
-__all__ = ["CloudFlow", "Springs", "levels_of_noise"]
+__all__ = ["SAMPLERS", "CloudFlow", "Springs", "even_levels", "levels_of_noise"]
 
-LEVEL_POWER = 3  # steps are even in this root of the share of noise
+SAMPLERS = ("corrected", "extrapolated")
+LEVEL_POWER = 3  # losses, and steps of log p, are even in this root of the share of noise
+# of that root, from the blur at 0 to all noise at 1, where ten steps of a draw begin and end: those
+# by which 144 molecules of QM9 that a flow had learned from came nearest to 50 steps
+PLACES_OF_STEPS = (1.0, 0.912, 0.816, 0.708, 0.632, 0.507, 0.396, 0.242, 0.126, 0.046, 0.0)
 LEAK = 0.07  # of the spring to the mean, beside those along bonds
 # weights of differences of points in the loss: by the bonds between them, then of all farther ones
 PATH_WEIGHTS = (0.0, 1.0, 0.5, 0.15, 0.05, 0.02, 0.02)
@@ -45,10 +56,19 @@ DIRECTIONS_AT_ONCE = 16  # in which a Jacobian is asked
 STEPS_BETWEEN_NODES = 4  # of the way of a shape, from one Jacobian to the next
 
 
-def levels_of_noise(steps: int, blur: float) -> list[float]:
-    """K + 1 shares of noise from 1 down to ``blur``."""
+def even_levels(steps: int, blur: float) -> list[float]:
+    """K + 1 shares of noise from 1 down to ``blur``, even in a root of them."""
     least = blur ** (1 / LEVEL_POWER)
     return [(1 + step / steps * (least - 1)) ** LEVEL_POWER for step in range(steps + 1)]
+
+
+def levels_of_noise(steps: int, blur: float) -> list[float]:
+    """K + 1 shares of noise from 1 down to ``blur``, where the steps of a draw begin and end."""
+    least = blur ** (1 / LEVEL_POWER)
+    at = np.linspace(0, 1, steps + 1)
+    places = np.interp(at, np.linspace(0, 1, len(PLACES_OF_STEPS)), PLACES_OF_STEPS)
+    inner = ((least + places[1:-1] * (1 - least)) ** LEVEL_POWER).tolist()
+    return [1.0, *inner, blur]
 
 
 def _centred(x: Tensor, present: Tensor) -> Tensor:
@@ -101,12 +121,15 @@ def turned(x: Float[Tensor, "B N D"], onto: Float[Tensor, "B N D"]) -> Float[Ten
 class CloudFlow(nn.Module):
     """p(shape | told) by a network; ``blur`` is the share of noise that is left at the data."""
 
-    def __init__(self, net: CloudNet, blur: float, steps: int, solver: int) -> None:
+    def __init__(
+        self, net: CloudNet, blur: float, steps: int, solver: int, sampler: str = "corrected"
+    ) -> None:
         super().__init__()
         self.net = net
         self.blur = blur
         self.steps = steps
         self.solver = solver
+        self.sampler = sampler
 
     # ------------------------------------------------------------------ learning
 
@@ -152,10 +175,12 @@ class CloudFlow(nn.Module):
         """Clouds from standard normal numbers. ``kept``: which points (B, N) stay, and clouds
         (B, N, D) in which they have their places; ``first``: the share of noise with which these
         begin."""
+        if kept is None and self.sampler == "corrected":
+            return self._corrected(told, springs.draw(noise))
         net = self.net
         pairs = net.pairs_of(told)
         start = springs.draw(noise)
-        levels = [first * level for level in levels_of_noise(self.steps, self.blur / first)]
+        levels = [first * level for level in even_levels(self.steps, self.blur / first)]
         x = start if kept is None else self._mixed(kept[1], start, first)
         before: tuple[float, Tensor] | None = None
         for level, then in pairwise(levels):
@@ -167,6 +192,35 @@ class CloudFlow(nn.Module):
             x = (1 - then) / (1 - self.blur) * ahead + then * own
             before = (self._lead(level, then, levels), found)
         return x if kept is None else _kept(x, kept[1], kept[0], told.present)
+
+    def _corrected(self, told: Told, x: Tensor) -> Float[Tensor, "B N D"]:
+        """Clouds from noise ``x``, in steps that the next call of the network corrects."""
+        pairs = self.net.pairs_of(told)
+        before: tuple[float, Tensor] | None = None
+        began = x
+        for level, then in pairwise(levels_of_noise(self.steps, self.blur)):
+            now = (level, self.net.compute(x, x.new_full((len(x),), level), told, pairs))
+            if before is not None:
+                x = self._moved(began, before[0], level, before, now)
+            began = x
+            x = self._moved(x, level, then, now, before)
+            before = now
+        return x
+
+    def _moved(
+        self,
+        x: Tensor,
+        level: float,
+        then: float,
+        one: tuple[float, Tensor],
+        other: tuple[float, Tensor] | None,
+    ) -> Tensor:
+        """x from one share of noise to the next, by D at two levels, or at one, where it stays."""
+        part = 0.0 if other is None else _part_of(other[0], one[0], level, then)
+        ahead = (1 - then / level - part) * one[1]
+        if other is not None:
+            ahead = ahead + part * other[1]
+        return then / level * x + ahead / (1 - self.blur)
 
     def _mixed(self, x: Tensor, noise: Tensor, level: float) -> Tensor:
         return (1 - level) / (1 - self.blur) * x + level * noise
@@ -250,6 +304,17 @@ class CloudFlow(nn.Module):
         # a move of the whole cloud moves D alike, and is none of the free directions
         whole = x.shape[2] * (told.present.sum(1) > 0)
         return trace - whole
+
+
+def _part_of(node: float, other: float, level: float, then: float) -> float:
+    """What D at ``node`` is worth in a step from ``level`` to ``then``, if D is linear in the root
+    of the share of noise through its values at ``node`` and at ``other``."""
+
+    def integral(at: float) -> float:
+        return math.sqrt(other) / at - 2 / math.sqrt(at)
+
+    apart = math.sqrt(node) - math.sqrt(other)
+    return then * (integral(level) - integral(then)) / apart
 
 
 def _log_ratio(level: float, blur: float) -> float:

@@ -27,7 +27,7 @@ True
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ from conjoin.families.diffusion.cloud_flow import (
     LEAK,
     LOG_DEVIATIONS,
     PATH_WEIGHTS,
+    SAMPLERS,
     CloudFlow,
     Springs,
     drawing_flow,
@@ -103,6 +104,9 @@ class PointsFlow(Config):
         Calls of the network for a draw.
     solver
         Places along the way of a cloud to noise where the trace of a Jacobian is taken, for log p.
+    sampler
+        How a draw uses its calls: "corrected", in which each call corrects the step before it, or
+        "extrapolated", as in earlier versions.
     repeats
         Noises that each cloud of a step is seen with.
     recycles
@@ -151,12 +155,18 @@ class PointsFlow(Config):
     matrix_rate: float | None = 0.02
     decay: float = 1e-2
     precision: str = "auto"
+    sampler: str = "corrected"
+
+    implied: ClassVar[dict[str, Any]] = {"sampler": "extrapolated"}
+    unwritten: ClassVar[dict[str, Any]] = {"sampler": "extrapolated"}
 
     def __post_init__(self) -> None:
         if self.body not in BODIES:
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {self.body!r}.")
         if self.prior not in PRIORS:
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}.")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}.")
         if not 0 < self.blur < 1:
             raise ValueError(f"blur must be between 0 and 1, got {self.blur!r}.")
         if self.width % self.heads:
@@ -263,7 +273,9 @@ class PointsFlowDensity(Density):
             tuple(config.layers),
             **more,
         )
-        self.flow = CloudFlow(net, config.blur, config.sampling_steps, config.solver)
+        self.flow = CloudFlow(
+            net, config.blur, config.sampling_steps, config.solver, config.sampler
+        )
         self.register_buffer("unit", torch.ones((), dtype=torch.float64))
         self.register_buffer("anchor", torch.ones((), dtype=torch.float64))
         stiffness = torch.tensor(1 / BOND_VARIANCE, dtype=torch.float64)

@@ -1,0 +1,229 @@
+"""Several properties of molecules in space, in one model, beside each other or in a table; draws
+with wanted properties; fields of files as targets."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_molecules_in_space import NAMES, TINY, placed, property_of
+from typer.testing import CliRunner
+
+import conjoin
+from conjoin.cli.verbs import app
+from conjoin.codecs.molecule.files import read_file, write_file
+from conjoin.core import Event, Pair, stream
+from conjoin.joints.resampling import chosen_by, log_labels
+from conjoin.questions import several
+
+SMALL = dataclasses.replace(TINY, strings={"width": 32, "blocks": 1}, steps=60)
+ROWS = 160
+
+
+def table_of(some):
+    """Molecules beside their size, of which some are missing, and whether they have nitrogen."""
+    return pd.DataFrame(
+        {
+            "size": [
+                np.nan if seed % 7 == 0 else property_of(one, seed) for seed, one in enumerate(some)
+            ],
+            "thing": some,
+            "kind": ["with N" if (one.numbers == 7).any() else "without" for one in some],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def some():
+    return [placed(NAMES[row % len(NAMES)], row) for row in range(ROWS)]
+
+
+@pytest.fixture(scope="module")
+def model(some):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return conjoin.JointDensity(family=SMALL, random_state=0).fit(table_of(some))
+
+
+def test_several_properties_are_predicted_missing_ones_or_not(model, some):
+    found = model.impute(table_of(some).assign(size=np.nan, kind=None))
+    truth = np.array([property_of(one, seed) for seed, one in enumerate(some)])
+    error = np.abs(found["size"] - truth).mean()
+    assert error < 0.2 * np.abs(truth - np.median(truth)).mean()
+    assert (found["kind"] == table_of(some)["kind"]).mean() > 0.9
+    kept = model.impute(table_of(some))
+    told = table_of(some)["size"]
+    assert np.array_equal(kept["size"][told.notna()], told.dropna())
+    drawn = model.impute(table_of(some)[:14], n_draws=2)
+    assert drawn[0]["size"][0] != drawn[1]["size"][0]
+    assert drawn[0]["size"][1] == told[1]
+
+
+def test_log_p_of_a_row_is_the_sum_of_its_factors(model, some):
+    fitted = model.model_
+    table = table_of(some)[:8]
+    rows = fitted.codec.rows(list(table["thing"]))
+    x = fitted.codec.encode(rows).event
+    apart = model.score_samples(list(table["thing"]))
+    for place, target in enumerate(fitted.targets):
+        known = table[target.name].notna().to_numpy()
+        y = target.encode(table[target.name].where(known, table[target.name][1]).to_numpy(), known)
+        label = fitted.predictors[place].log_prob(x, y.value[:, None])[:, 0]
+        apart = apart + torch.where(y.mask, label + target.log_volume, 0.0).detach().numpy()
+    assert np.allclose(model.score_samples(table), apart)
+    alone = pd.DataFrame({"size": [np.nan], "thing": [None], "kind": ["without"]})
+    share = (table_of(some)["kind"] == "without").mean()
+    assert model.score_samples(alone)[0] == pytest.approx(np.log(share), abs=0.1)
+
+
+def test_draws_have_the_properties_that_are_given(model):
+    X, _ = model.sample(12, given={"size": (6.0, 9.0), "kind": "without"}, random_state=1)
+    assert list(X.columns) == ["size", "thing", "kind"]
+    assert X["size"].between(6.0, 9.0).all()
+    assert set(X["kind"]) == {"without"}
+    assert all(one is None or not (one.numbers == 7).any() for one in X["thing"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", conjoin.ColumnWarning)  # conformers have nearly one size
+        ask = {"thing": "CO", "size": [6.5, 6.4, 6.3]}
+        asked, _ = model.sample(3, given=ask, random_state=1)
+    assert [one.smiles for one in asked["thing"]] == ["CO"] * 3
+    assert asked["size"].tolist() == [6.5, 6.4, 6.3]
+    lacking = pd.DataFrame({"size": [5.0], "thing": [None], "kind": [None]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", conjoin.ColumnWarning)
+        filled = model.impute(lacking)
+    assert filled["size"][0] == 5.0
+    with pytest.raises(ValueError, match="given names the column 'mass'; the model has size, thin"):
+        model.sample(1, given={"mass": 3})
+    with pytest.raises(ValueError, match="the first must not exceed the second"):
+        model.sample(1, given={"size": (9.0, 6.0)})
+
+
+def test_a_wish_that_is_rare_is_told(model, monkeypatch):
+    monkeypatch.setattr(several, "MAX_SHARE", 1e-9)  # every choice among few is one
+    with pytest.warns(conjoin.ColumnWarning, match="What is asked is rare: each row was chosen"):
+        model.sample(2, given={"thing": "CO", "size": 3.0}, random_state=1)
+
+
+def test_decide_judges_the_molecules_of_a_table(model, some):
+    one = model.model_.codec.rows([some[2]]).molecules[0]
+    xyz = one.xyz.copy()
+    xyz[0] += 40.0
+    table = pd.DataFrame({"size": [6.5, 6.5], "thing": [one, dataclasses.replace(one, xyz=xyz)]})
+    with pytest.warns(conjoin.ColumnWarning, match="count as missing: kind"):
+        told = model.decide(table)
+    assert told["verdict"].tolist()[1] == "unfamiliar"
+
+
+def test_a_saved_table_of_molecules_answers_the_same(model, some, tmp_path):
+    model.save(tmp_path / "model")
+    again = conjoin.load(tmp_path / "model")
+    assert type(again) is conjoin.JointDensity
+    table = table_of(some)[:6]
+    assert np.array_equal(again.score_samples(table), model.score_samples(table))
+    ask = {"given": {"size": (6.0, 9.0)}, "random_state": 3}
+    assert again.sample(4, **ask)[0]["size"].equals(model.sample(4, **ask)[0]["size"])
+
+
+def test_targets_apart_have_one_density_and_a_model_each(model, some):
+    table = table_of(some)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        apart = conjoin.JointRegressor(family=SMALL, random_state=0)
+        apart.fit(some, table[["size", "kind"]])
+    assert np.array_equal(
+        apart.predict(some[:4])["size"],
+        model.impute(table[:4].assign(size=np.nan))["size"],
+    )
+    alone = apart.for_target("size")
+    assert np.array_equal(alone.predict(some[:4]), apart.predict(some[:4])["size"])
+    _, y = apart.sample(5, y={"kind": "without"}, random_state=0)
+    assert y["kind"].tolist() == ["without"] * 5
+    with pytest.raises(ValueError, match="y of several targets is a dict of size, kind"):
+        apart.sample(2, y=3.0)
+    with pytest.raises(ValueError, match="There is no target 'mass'; choose from size, kind"):
+        apart.sample(2, y={"mass": 3.0})
+
+
+# ------------------------------------------------------------------ choosing by weights
+
+
+def pool(generator):
+    def draw(count):
+        return Event(torch.randn(count, 1, generator=generator, dtype=torch.float64))
+
+    def stacked(parts):
+        return Event(torch.cat([part.value for part in parts]))
+
+    return draw, stacked
+
+
+def test_chosen_rows_have_the_law_of_bayes():
+    """x ~ N(0, 1), y | x ~ N(x, 1/2): x | y = 1 ~ N(2/3, 1/3)."""
+    draw, stacked = pool(stream(0))
+
+    def weigh(x):
+        return (-((1 - x.value[:, 0]) ** 2)).expand(2000, -1)
+
+    found = chosen_by(weigh, draw, stacked, 2000, stream(1))
+    x = found.x.value[:, 0]
+    assert float(x.mean()) == pytest.approx(2 / 3, abs=0.05)
+    assert float(x.var()) == pytest.approx(1 / 3, abs=0.04)
+    assert len(x.unique()) == 2000
+
+
+def test_rows_that_ask_for_what_is_rare_have_more_proposals_and_may_repeat():
+    draw, stacked = pool(stream(0))
+    plain = chosen_by(lambda x: torch.zeros(50, x.rows), draw, stacked, 50, stream(1))
+    assert plain.proposals == 400
+    assert plain.effective == pytest.approx(400)
+
+    def weigh(x):
+        return torch.where(x.value[:, 0] > 2.5, 0.0, -1e3).expand(50, -1)
+
+    rare = chosen_by(weigh, draw, stacked, 50, stream(1))
+    assert rare.proposals == 3200
+    assert (rare.x.value > 2.5).all()
+    assert len(rare.x.value.unique()) < 50
+
+
+def test_what_a_predictor_does_not_cover_has_the_word_of_the_base(model):
+    view = model.model_.view("size")
+    codec = model.model_.codec
+    x = codec.space.check(codec.evidence({"molecule": "CO"}))
+    candidates = torch.tensor([-0.5, 0.0, 0.7]).double()
+    found = log_labels(view.pair.base, view.pair.predictor, x, candidates)
+    for place, value in enumerate(candidates):
+        own = view.pair.log_label_given(Pair(Event(value[None]), x))
+        assert found[0, place] == pytest.approx(float(own[0]))
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def test_a_field_of_a_file_is_the_target(some, tmp_path):
+    run = CliRunner().invoke
+    fields = [
+        dataclasses.replace(
+            one, properties={"size": round(property_of(one, row), 3)} if row else {}
+        )
+        for row, one in enumerate(some)
+    ]
+    write_file(fields[:64], tmp_path / "old.sdf")
+    write_file(fields[64:70], tmp_path / "few.sdf")
+    fit = ["fit", str(tmp_path / "old.sdf"), "--family", "molecules:steps=2"]
+    told = run(app, [*fit, "--target", "mass", "-o", str(tmp_path / "none")])
+    assert "no molecule has a field 'mass'; the fields are size" in str(told.exception)
+    told = run(app, [*fit, "--target", "size", "-o", str(tmp_path / "model")])
+    assert told.exit_code == 0, told.output
+    told = run(app, ["evaluate", str(tmp_path / "model"), str(tmp_path / "few.sdf"), "--json"])
+    assert told.exit_code == 0, told.output
+    assert "mae" in told.output
+    asked = ["sample", str(tmp_path / "model"), "-n", "2", "--given", "molecule=CO", "--y", "6..7"]
+    told = run(app, [*asked, "--seed", "0", "-o", str(tmp_path / "new.sdf")])
+    assert told.exit_code == 0, told.output
+    new = [one for _, one in read_file(tmp_path / "new.sdf")]
+    assert [one.smiles for one in new] == ["CO"] * 2
+    assert all(6 <= float(one.properties["size"]) <= 7 for one in new)
