@@ -31,6 +31,7 @@ ORDER = (
     "shares",
     "energy",
     "compared",
+    "questions",
     "pictures",
     "adapted",
     "distilled",
@@ -57,6 +58,7 @@ TOLD = {
     "compared": dict,
     "adapted": dict,
     "distilled": dict,
+    "questions": dict,
 }
 
 
