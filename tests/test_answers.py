@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import dataclasses
 import datetime
 import json
 
@@ -394,20 +395,22 @@ def test_what_is_known_of_a_calibration_is_told(world, plain, tmp_path):
     with pytest.warns(ColumnWarning):
         own.calibrate(questions, answers, draws=4, max_tokens=6)
     known = own.model_.answers
-    told = own.model_.facts["questions"]
+    told = dict(own.model_.facts["questions"])
     day = told.pop("date")
     assert told == {"given": 92, "different": 91, "read": 90, "right": told["right"]}
     assert datetime.date.fromisoformat(day)
     found = known.figures()
     assert found["held_out"] == 45 and found["least_risk"] == 1 - 0.05 ** (1 / 45)
     assert found["right"] == pytest.approx((~known.wrong).mean())
-    # the share that is accepted is that of decide's own rule
-    least = known.threshold(found["risk"], known.usual_false_alarm)
-    taken = (known.confidence >= least) & (known.familiarity > known.usual_false_alarm)
-    assert found["accepted"] == taken.mean() > 0
+    # all that is familiar is accepted where no answer is wrong, nothing where all are
+    familiar = (known.familiarity > known.usual_false_alarm).mean()
+    for wrong, accepted in ((False, familiar), (True, 0.0)):
+        other = dataclasses.replace(known, wrong=np.full(45, wrong))
+        assert other.figures()["accepted"] == accepted
     words = dict(describe(own.model_))["answers"]
     assert f"calibrated on 90 questions ({day}), 45 of them held out" in words
     assert f"scored by {known.score.uses}" in words and "a risk of 6.5 % or more" in words
+    assert ("no confidence keeps a risk of 10 % there" in words) == (found["accepted"] == 0)
     assert "Answers to questions: 45 held-out questions" in model_card(own.model_)
     digest = model_hash(own.model_)
     own.save(tmp_path / "m")
