@@ -44,6 +44,7 @@ READ_BYTES = 10  # of a stream, by those who leave at once; others read some eve
 JSON = {"content-type": "application/json"}
 QUARTERS = 4
 MAX_GROWTH = 4 << 20  # bytes of a server's memory in the last quarter
+CLOSING = 2  # connections that the server may be about to close when its files are counted
 NESTED = 2_000  # brackets of a body that is nothing else
 
 # what is asked where nothing is wrong, on each server by its paths
@@ -178,7 +179,7 @@ def in_quarters(server, count, work):
     for what, place, unit in (("MiB", 0, 1 << 20), ("threads", 1, 1), ("files", 2, 1)):
         print(f"  {what}: {', '.join(f'{each[place] / unit:.0f}' for each in takes)}")
     assert takes[-1][0] - takes[-2][0] < MAX_GROWTH, "memory grows to the end"
-    assert takes[-1][2] <= takes[1][2], "files stay open"
+    assert takes[-1][2] <= takes[1][2] + CLOSING, "files stay open"
 
 
 # ------------------------------------------------------------------------------------------- load
