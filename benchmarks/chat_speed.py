@@ -55,16 +55,18 @@ def ours(path, precision, tokens):
         f"conjoin {precision:8} {len(codes) / seconds:6.1f} tokens a CPU s, NLL "
         f"{'as it is' if rise is None else f'{rise:+.2%}'}, weights {held / 1e6:.0f} MB saved and "
         f"{ready / 1e6:.0f} MB made of them; an answer of {len(codes)} tokens takes "
-        f"{_joules(tally.energy)}",
+        f"{_joules(tally.energy, len(codes))}",
         flush=True,
     )
     return prompt, codes
 
 
-def _joules(energy):
-    """With its interval where it is modelled, and how it was taken."""
-    told = energy.told()
-    return f"{told['joules']:.1f} J ({told['low']:.1f} to {told['high']:.1f}, {told['method']})"
+def _joules(energy, tokens):
+    """In all and of a token, with the interval where it is modelled, and how it was taken."""
+    told = energy.told(token=tokens)
+    each = f"{told['joules_per_token']:.2f} J a token"
+    low, high = told["low"] / tokens, told["high"] / tokens
+    return f"{told['joules']:.1f} J, {each} ({low:.2f} to {high:.2f}, {told['method']})"
 
 
 def _tensors(ready):

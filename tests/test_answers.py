@@ -2,6 +2,8 @@
 
 import asyncio
 import copy
+import dataclasses
+import datetime
 import json
 
 import numpy as np
@@ -26,11 +28,14 @@ from conjoin.estimators import from_pretrained
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.classic.ngram import Ngram
 from conjoin.marking.watermark import Watermark
+from conjoin.model.card import model_card
+from conjoin.model.saving import model_hash
 from conjoin.questions.answers.asking import IN_CONTEXT, _once, learned
 from conjoin.questions.answers.meaning import Meaning
 from conjoin.questions.answers.prompts import Prompter
 from conjoin.questions.answers.readings import said_of
 from conjoin.questions.answers.writing import Answer, Writing, write
+from conjoin.questions.summary import describe
 from conjoin.serving.continuation import Wish
 from conjoin.serving.talk import TextModel
 from conjoin.util.energy import Tally
@@ -377,6 +382,64 @@ def test_questions_that_cannot_be_read_are_told(world, plain):
     questions = ["xyzzy?", *world.questions[:60]]
     with pytest.warns(conjoin.ColumnWarning, match="1 of 61 questions .* question 0"):
         copy.deepcopy(plain).calibrate(questions, ["x", *world.answers[:60]], draws=2, max_tokens=3)
+
+
+def test_what_is_known_of_a_calibration_is_told(world, plain, tmp_path):
+    """The number of questions is that of those that could be read, each once."""
+    rows = [row for row, label in enumerate(world.labels) if label != "conflicting"][:90]
+    own = copy.deepcopy(plain)
+    own.model_.answers = None
+    assert "answers" not in dict(describe(own.model_))
+    questions = ["xyzzy?", *(world.questions[row] for row in rows), world.questions[rows[0]]]
+    answers = ["x", *(world.answers[row] for row in rows), world.answers[rows[0]]]
+    with pytest.warns(ColumnWarning):
+        own.calibrate(questions, answers, draws=4, max_tokens=6)
+    known = own.model_.answers
+    told = dict(own.model_.facts["questions"])
+    day = told.pop("date")
+    assert told == {"given": 92, "different": 91, "read": 90, "right": told["right"]}
+    assert datetime.date.fromisoformat(day)
+    found = known.figures()
+    assert found["held_out"] == 45 and found["least_risk"] == 1 - 0.05 ** (1 / 45)
+    assert found["right"] == pytest.approx((~known.wrong).mean())
+    # all that is familiar is accepted where no answer is wrong, nothing where all are
+    familiar = (known.familiarity > known.usual_false_alarm).mean()
+    for wrong, accepted in ((False, familiar), (True, 0.0)):
+        other = dataclasses.replace(known, wrong=np.full(45, wrong))
+        assert other.figures()["accepted"] == accepted
+    words = dict(describe(own.model_))["answers"]
+    assert f"calibrated on 90 questions ({day}), 45 of them held out" in words
+    assert f"scored by {known.score.uses}" in words and "a risk of 6.5 % or more" in words
+    assert ("no confidence keeps a risk of 10 % there" in words) == (found["accepted"] == 0)
+    assert "Answers to questions: 45 held-out questions" in model_card(own.model_)
+    digest = model_hash(own.model_)
+    own.save(tmp_path / "m")
+    again = conjoin.load(tmp_path / "m").model_
+    assert dict(describe(again))["answers"] == words
+    again.card["questions"]["date"] = "1999-12-31"  # of the card, which no answer depends on
+    assert model_hash(again) == digest
+    del again.card["questions"]  # as models of before have it
+    assert dict(describe(again))["answers"].startswith("calibrated on questions, 45 of them held")
+
+
+def test_a_table_is_asked_no_questions(tmp_path, capsys):
+    rows = pd.DataFrame({"age": np.arange(60.0), "town": list("AB") * 30})
+    table = JointDensity(family="naive_bayes").fit(rows)
+    with pytest.raises(ValueError, match="This model has no target, so y is nothing"):
+        table.calibrate(["Where?"] * 60, ["Ur"] * 60)
+    table.save(tmp_path / "table")
+    asked = pd.DataFrame({"question": ["Where?"] * 60, "answer": ["Ur"] * 60})
+    asked.to_csv(tmp_path / "q.csv", index=False)
+    line = [
+        "calibrate",
+        str(tmp_path / "table"),
+        str(tmp_path / "q.csv"),
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    assert run(line) == 2
+    err = capsys.readouterr().err
+    assert "is no model of texts" in err and err.count("\n") == 1
 
 
 def test_too_few_questions_are_refused_with_the_number(model):

@@ -292,7 +292,18 @@ def test_bodies_that_are_none(client, raw, words):
     path = "/score" if b"rows" in raw else "/sample"
     response = client.post(path, content=raw, headers={"content-type": "application/json"})
     assert response.status_code == 400
-    assert words in response.json()["error"]["message"]
+    error = response.json()["error"]
+    assert words in error["message"]
+    assert error["param"] is not None  # the body as a whole, or what of it is wrong
+
+
+@pytest.mark.parametrize("rows", [[{}], [{}, {}], [{"age": None}]])
+def test_a_row_of_which_nothing_is_known_is_a_row(client, rows):
+    for path in ("/decide", "/predict", "/score", "/impute", "/counterfactual"):
+        rates = {"max_error": 0.3, "false_alarm": 0.1} if path == "/decide" else {}
+        told = client.post(path, json={"rows": rows, **rates})
+        assert told.status_code == 200, told.text
+    assert client.post("/score", json={"rows": rows}).json()["rows"][0]["log_prob"] == 0.0
 
 
 JSON = st.recursive(

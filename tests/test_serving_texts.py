@@ -9,6 +9,7 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from pretrained_folders import END, altered, language_model, tokenizer
 
@@ -16,18 +17,22 @@ pytest.importorskip("openai", reason="needs the extra: pip install 'conjoin[dev]
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'conjoin[serve]'")
 
 import openai
+import torch
 import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import conjoin
 from conjoin import JointDensity, from_pretrained
 from conjoin.codecs.templates import Template, template_in
 from conjoin.codecs.tokens import Bytes, Characters
+from conjoin.core import Resumable
 from conjoin.serving.app import create_app
 from conjoin.serving.continuation import Continuation, Wish
 from conjoin.serving.opening import opened
 from conjoin.serving.pieces import Writer, pieces_of
+from conjoin.serving.prefixes import Prefixes
 from conjoin.serving.talk import TextModel
 from conjoin.serving.text_api import _by_text
 
@@ -119,6 +124,7 @@ def total(logprobs):
 def test_the_models_of_the_server(client):
     (only,) = client.models.list().data
     assert only.id == "counts"
+    assert only.turns is False
     assert client.models.retrieve("counts").owned_by == "conjoin"
 
 
@@ -210,6 +216,24 @@ def test_the_same_prompt_twice_is_drawn_twice(counts):
         both = texts(["the cat ", "a dog ", *["the cat "] * 3])
         assert both[:2] == texts(["the cat ", "a dog "])
         assert len({both[0], *both[2:]}) > 1
+
+
+def test_only_states_that_go_back_are_kept(counts, network, folder):
+    """log p of the next token behind a beginning of what was read is the one of reading it anew."""
+    texts = TextModel(network.model_, template_in(folder))
+    codes = texts.codes_of_text(TEXTS[0], "text")
+    kept = Prefixes(texts.density)
+    state, *_ = kept.read(codes)
+    assert isinstance(state, Resumable) and state.place == len(codes)
+    _, log_next, told = kept.read(codes[:-2])
+    assert kept.reused == len(codes) - 2
+    _, anew, told_anew = Prefixes(texts.density, 0).read(codes[:-2])
+    torch.testing.assert_close(log_next, anew, atol=1e-5, rtol=0)
+    assert told == pytest.approx(told_anew, abs=1e-5)
+    plain = Prefixes(counts.model_.joint)
+    state, *_ = plain.read([1, 2, 3, 4, 5, 6])
+    plain.read([1, 2, 3, 4, 5, 6])
+    assert not isinstance(state, Resumable) and plain.reused == 0
 
 
 def test_nothing_is_kept_where_no_token_is_asked_for(counts):
@@ -598,6 +622,24 @@ def test_stop_strings_hold_back_what_may_begin_them(counts, text, stops, seed):
 
 
 # ------------------------------------------------------------------------------------- folders
+
+
+def test_prompts_are_for_models_of_texts(tmp_path):
+    X = pd.DataFrame({"age": np.arange(40.0), "town": list("AB") * 20})
+    JointDensity(family="naive_bayes").fit(X).save(tmp_path / "table")
+    (tmp_path / "prompts.txt").write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="this one answers about rows"):
+        opened(tmp_path / "table", prompts=tmp_path / "prompts.txt")
+    _, template = opened(tmp_path / "table")
+    assert not template.has_turns
+
+
+@pytest.mark.parametrize("settings", [{}, {"dtype": "float32"}])  # read by us, by transformers
+def test_a_saved_model_keeps_the_template_of_its_folder(folder, tmp_path, settings):
+    conjoin.from_pretrained(folder, capacity=40, **settings).save(tmp_path / "saved")
+    _, first = opened(folder, capacity=40)
+    _, again = opened(tmp_path / "saved")
+    assert again.has_turns and (again.source, again.named) == (first.source, first.named)
 
 
 def test_a_folder_is_opened_as_what_it_is(folder, counts, tmp_path):

@@ -139,12 +139,32 @@ class AnswerCalibration:
     @property
     def usual_risk(self) -> float:
         """``USUAL_RISK``, or the least that so few questions can promise."""
-        return max(USUAL_RISK, 1.000001 * (1 - 0.05 ** (1 / self.questions)))
+        return max(USUAL_RISK, 1.000001 * self.least_risk)
 
     @property
     def usual_false_alarm(self) -> float:
         """As ``usual_risk``."""
         return max(USUAL_FALSE_ALARM, 1.000001 / (len(self.statistic) + 1))
+
+    @property
+    def least_risk(self) -> float:
+        """Of accepted answers, that so many held-out questions can promise at all."""
+        return 1 - 0.05 ** (1 / self.questions)
+
+    def figures(self) -> dict[str, Any]:
+        """What the held-out questions say: how many there are (``held_out``), the share of them
+        that was answered rightly, the risks that can be asked for, and at the usual ones the share
+        that is accepted (0 where no confidence keeps the risk)."""
+        least = self.threshold(self.usual_risk, self.usual_false_alarm)
+        taken = (self.confidence >= least) & (self.familiarity > self.usual_false_alarm)
+        return {
+            "held_out": self.questions,
+            "right": 1 - float(self.wrong.mean()),
+            "scored_by": self.score.uses,
+            "least_risk": self.least_risk,
+            "risk": self.usual_risk,
+            "accepted": float(taken.mean()),
+        }
 
     def threshold(self, max_risk: float, false_alarm: float) -> float:
         """Least confidence to accept; inf where none keeps the risk. ValueError with the number of

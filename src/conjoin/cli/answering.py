@@ -53,25 +53,32 @@ def calibrate(
 ) -> None:
     """Learn from questions with known answers when a model of texts is right."""
     from conjoin.model.saving import refuse_overwrite
+    from conjoin.questions.answers.prompts import continues_texts
     from conjoin.serving.opening import opened
 
     voice = Voice(quiet, as_json)
     refuse_overwrite(Path(out), force)
     asked, known = _pairs(questions)
     estimator, template = opened(model, device=device, capacity=capacity, template=chat_template)
+    if not continues_texts(estimator.model_):
+        raise ValueError(
+            f"{model} is no model of texts, so there is nothing to ask: only a model of texts "
+            "alone, which tells them token by token, answers questions."
+        )
     say_unfinished(estimator.model_, voice)
     own = template.source if chat_template is not None else None
     settings = {"draws": draws, "max_tokens": max_tokens, "template": own}
     estimator.calibrate(asked, known, **settings)
     estimator.save(out, force=force)
-    answers = estimator.model_.answers
-    right = 1 - float(answers.wrong.mean())
+    found = estimator.model_.answers.figures()
+    counted = estimator.model_.facts["questions"]
     voice.tell(
-        f"{len(asked):,} questions; of the {answers.questions:,} that were held out {right:.0%} "
-        f"were answered rightly. The score uses {answers.score.uses}."
+        f"{counted['read']:,} questions; of the {found['held_out']:,} that were held out "
+        f"{found['right']:.0%} were answered rightly. The score uses {found['scored_by']}."
     )
     voice.path(f"The model lies in {out}; conjoin answer {out} asks it.")
-    told = {"questions": len(asked), "right": right, "uses": answers.score.uses}
+    told = {"questions": counted["read"], "given": counted["given"]}
+    told |= {"right": found["right"], "uses": found["scored_by"]}
     voice.json({"model": out, **told})
 
 

@@ -18,6 +18,7 @@ from conjoin.core.density import Config, Density, Draws, Recipe
 from conjoin.core.event import Edit, Event, Pair, Record, Region
 from conjoin.core.flat import Flat
 from conjoin.core.random import categorical, seeded, stream
+from conjoin.core.resume import Resumable
 
 __all__ = [
     "Block",
@@ -40,6 +41,7 @@ __all__ = [
     "Record",
     "RecordSpace",
     "Region",
+    "Resumable",
     "Rows",
     "Space",
     "Status",

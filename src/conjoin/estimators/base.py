@@ -6,6 +6,7 @@ Methods that scikit-learn knows return bare arrays; how far they can be trusted 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, Self
@@ -932,10 +933,18 @@ class _JointEstimator(BaseEstimator):
         model = self._model()
         if y is not None and continues_texts(model):
             settings = settings_of(model, draws, max_tokens, template, entails)
-            model.answers = calibrated(model, list(X), list(y), settings, entails)
+            lesson = calibrated(model, list(X), list(y), settings, entails)
+            model.answers = lesson.known
+            day = datetime.now(UTC).date().isoformat()
+            model.card = {**model.card, "questions": {**lesson.told, "date": day}}
             return self
+        if y is not None and self._target_class is None:
+            raise ValueError(
+                "This model has no target, so y is nothing that it knows, and only a model of "
+                "texts alone, token by token, answers questions: leave y out to calibrate by rows."
+            )
         rows = model.rows(X)
-        if y is None or self._target_class is None:
+        if y is None:
             model.calibration = calibrate(model, rows, None, None)
         else:
             labels, known, *_ = self._read_target(y, len(rows))

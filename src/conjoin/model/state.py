@@ -32,6 +32,7 @@ ORDER = (
     "shares",
     "energy",
     "compared",
+    "questions",
     "pictures",
     "adapted",
     "distilled",
@@ -59,6 +60,7 @@ TOLD = {
     "compared": dict,
     "adapted": dict,
     "distilled": dict,
+    "questions": dict,
 }
 
 

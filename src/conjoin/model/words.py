@@ -210,6 +210,25 @@ def support(model: Model) -> list[str]:
     """What the calibration rows can promise, one sentence each."""
     alarms = rows_for_false_alarm(0.05)
     errors = rows_for_error(0.05)
+    if model.answers is not None:
+        return [*_support_of_rows(model, alarms, errors), _support_of_answers(model)]
+    return _support_of_rows(model, alarms, errors)
+
+
+def _support_of_answers(model: Model) -> str:
+    """What the questions can promise that a model of texts was calibrated on."""
+    assert model.answers is not None
+    held = model.answers.questions
+    return (
+        f"Answers to questions: {plural(held, 'held-out question')} can promise that at most "
+        f"{_at_least(model.answers.least_risk)} or more of the accepted ones are wrong, at 95 % "
+        "confidence."
+    )
+
+
+def _support_of_rows(model: Model, alarms: int, errors: int) -> list[str]:
+    """What the calibration rows can promise; ``alarms``, ``errors``: how many a rate of 5 %
+    needs."""
     if model.calibration is None:
         needs = (
             f"{alarms} rows for a false-alarm rate of 5 %, {errors} labelled ones for an "

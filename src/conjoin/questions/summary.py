@@ -31,7 +31,11 @@ def describe(model: Any) -> list[tuple[str, str]]:
         ("false alarms", _false_alarms(model)),
         *([("errors", _errors(model))] if model.target is not None else []),
     ]
-    lines += [("adapted", _adapted(facts)), ("draws", draws_words(facts))]
+    lines += [
+        ("answers", _answers(model)),
+        ("adapted", _adapted(facts)),
+        ("draws", draws_words(facts)),
+    ]
     lines += [
         (
             "status",
@@ -65,6 +69,7 @@ def facts_of(model: Any) -> dict[str, Any]:
         "trained": trained,
         "held_out": held_out(model),
         "promises": promises(model),
+        **({} if model.answers is None else {"answers": model.answers.figures()}),
         "status": {question: status.value for question, status in model.status.items()},
         "notices": model.notices,
     }
@@ -174,6 +179,27 @@ def _held_out(model: Any) -> str:
         ""
         if right is None
         else f"{right:.1%} right on the calibration rows, if every row is answered"
+    )
+
+
+def _answers(model: Any) -> str:
+    """What questions with known answers have taught a model of texts, if any did."""
+    if model.answers is None:
+        return ""
+    told = model.facts.get("questions", {})
+    found = model.answers.figures()
+    asked = f"calibrated on {told['read']:,} questions" if told else "calibrated on questions"
+    when = f" ({told['date']})" if told else ""
+    risk = _rate(found["risk"])
+    kept = (
+        f"at a risk of {risk} {found['accepted']:.0%} of them are accepted"
+        if found["accepted"]
+        else f"no confidence keeps a risk of {risk} there"
+    )
+    return (
+        f"{asked}{when}, {found['held_out']:,} of them held out, of which {found['right']:.0%} "
+        f"were answered rightly; scored by {found['scored_by']}; can promise a risk of "
+        f"{_rate(found['least_risk'])} or more, and {kept}"
     )
 
 

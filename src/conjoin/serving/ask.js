@@ -10,6 +10,7 @@ const MAX_PIECES = 8;
 let key = "";
 let turns = [];
 let running = null;
+let hasTurns = true;  // whether the model has learned who speaks; else each message stands by itself
 let promised = false;  // whether the model answers, so that errors can be promised
 
 function made(name, text, kind) {
@@ -84,7 +85,7 @@ function finished(place, state) {
   const parts = [];
   if (about.familiarity !== null && about.familiarity !== undefined) parts.push(`familiarity ${number(about.familiarity, 3)}`);
   if (about.log_prob !== null && about.log_prob !== undefined) parts.push(`log p ${about.log_prob.toFixed(2)} nats`);
-  if (about.reason) parts.push(about.reason);
+  if (about.reason && !state.text.includes(about.reason)) parts.push(about.reason);  // a refusal has it
   parts.push(energyWords(about.energy));
   if (about.watermark) parts.push(about.watermark.on ? "watermarked" : "no watermark");
   line.append(` ${parts.filter(Boolean).join(" · ")}`);
@@ -158,6 +159,7 @@ async function say(event) {
   trouble(null);
   by("words").value = "";
   beginTurn("you", words);
+  if (!hasTurns) turns = [];
   turns.push({ role: "user", content: words });
   running = new AbortController();
   busy(true);
@@ -193,7 +195,9 @@ async function say(event) {
   by("words").focus();
 }
 
-function beginTexts() {
+async function beginTexts() {
+  const answer = await told(await fetch("v1/models", { headers: headers() }));
+  hasTurns = (await answer.json()).data[0].turns;
   by("texts").hidden = false;
   by("say").addEventListener("submit", say);
   by("words").addEventListener("keydown", (event) => {
@@ -332,10 +336,13 @@ async function whatIf(columns) {
   trouble(null);
   const found = await asked("counterfactual", { rows: [rowOfForm(columns)], n: 3 });
   const list = made("ul");
+  list.id = "changes";
   for (const row of found.rows) {
-    list.append(made("li", `${row.changed} (p = ${number(row.probability)}, familiarity ${number(row.familiarity, 3)})`));
+    const worth = row.probability === null ? "" : ` (p = ${number(row.probability)}, familiarity ${number(row.familiarity, 3)})`;
+    list.append(made("li", `${row.changed}${worth}`));
   }
-  by("answer").append(list.children.length ? list : made("p", "No small, plausible change was found.", "worth"));
+  if (by("changes")) by("changes").remove();
+  by("answer").append(list);
 }
 
 function beginRows(api, columns) {
@@ -374,7 +381,7 @@ async function begin() {
     return;
   }
   const api = await (await told(answer)).json();
-  if ("/v1/chat/completions" in api.paths) { beginTexts(); return; }
+  if ("/v1/chat/completions" in api.paths) { await beginTexts(); return; }
   const rows = api.components.schemas.RowsToDecide.properties.rows.items;
   beginRows(api, rows.properties || {});
 }

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from conjoin.codecs.templates import Template, template_from, template_in
+from conjoin.codecs.templates import Template
 from conjoin.estimators import from_pretrained, load
 from conjoin.model.model import Model
+from conjoin.questions.answers.prompts import continues_texts, template_of
 from conjoin.util.gguf import is_gguf
 from conjoin.util.pretrained import config_of
 
@@ -38,7 +39,7 @@ def opened(
     prompts
         A file of familiar prompts, one a line, by which the alarm is calibrated.
     template
-        A file with a chat template in jinja2; by default that of the pretrained model.
+        A file with a chat template in jinja2; by default that of the model.
 
     Returns
     -------
@@ -47,7 +48,8 @@ def opened(
     Raises
     ------
     ValueError
-        If the folder is no model, or a file is not as it should be.
+        If the folder is no model, or a file is not as it should be, or prompts are given to a
+        model that reads none.
     """
     path = Path(folder).expanduser()
     told = {} if is_gguf(path) or not path.is_dir() else config_of(path)
@@ -62,24 +64,25 @@ def opened(
             raise ValueError(f"{next(iter(sizes))} is of pretrained models; this one has its own.")
         estimator: Any = load(path, device=device)
         if familiar is not None:
+            _refuse_prompts(model_of(estimator))
             estimator.calibrate(familiar)
     else:
         estimator = from_pretrained(path, familiar, device=device, **sizes)
+    model = model_of(estimator)
     if template is not None:
         return estimator, Template(Path(template).read_text(encoding="utf-8"))
-    known = vars(estimator.model_).get("answers")
-    if known is not None:  # the template of its questions
-        return estimator, known.settings.conversation
-    return estimator, _template_of(estimator, path)
+    if model.answers is not None:  # that of its questions
+        return estimator, model.answers.settings.conversation
+    return estimator, template_of(model) if continues_texts(model) else Template()
 
 
-def _template_of(estimator: Any, path: Path) -> Template:
-    """That which the model keeps, else that of a pretrained model's folder."""
-    density = getattr(vars(estimator).get("model_"), "joint", None)
-    structure = getattr(density, "structure", None) or {}
-    if "template" in structure:
-        return template_from(structure["template"])
-    return template_in(path)
+def _refuse_prompts(model: Model) -> None:
+    """ValueError for a model that continues no texts."""
+    if not continues_texts(model):
+        raise ValueError(
+            "prompts are texts that a model of texts is asked to continue, and this one answers "
+            "about rows: what calibrates it are rows, at its fit or by calibrate."
+        )
 
 
 def model_of(estimator: Any) -> Model:

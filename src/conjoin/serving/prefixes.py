@@ -2,7 +2,7 @@
 it, so the keys and values of the longest beginning that a text shares with an earlier one serve
 again.
 
-States of a density that can be ``cut`` are kept, those asked about last, up to so many bytes.
+States of a density that are ``Resumable`` are kept, those asked about last, up to so many bytes.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Density
+from conjoin.core import Density, Resumable
 
 __all__ = ["Prefixes"]
 
@@ -26,7 +26,7 @@ class _Held:
 
     codes: tuple[int, ...]
     told: tuple[float, ...]
-    state: Any
+    state: Resumable
 
     def shared(self, codes: Sequence[int]) -> int:
         """How many codes the two begin with alike."""
@@ -78,8 +78,7 @@ class Prefixes:
     def keep(self, codes: Sequence[int], told: Sequence[float], state: Any) -> None:
         """Remember as much of a text as the state has seen, in place of those that it begins
         with."""
-        can_be_cut = getattr(state, "cut", None) is not None
-        if not self._most or not can_be_cut or state.place < MIN_SHARED:
+        if not self._most or not isinstance(state, Resumable) or state.place < MIN_SHARED:
             return
         new = _Held(tuple(codes[: state.place]), tuple(told[: state.place]), state)
         others = [held for held in self._held if held.shared(new.codes) < len(held.codes)]

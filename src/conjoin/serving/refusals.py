@@ -93,7 +93,7 @@ async def _of_status(request: Request, error: Any) -> JSONResponse:
         return refused(404, f"There is no {request.method} {request.url.path[:100]}; see /docs.")
     if error.status_code == 405:
         return refused(405, f"{request.url.path[:100]} does not take {request.method}; see /docs.")
-    return refused(error.status_code, "The body can't be read as JSON.")
+    return refused(error.status_code, "The body can't be read as JSON.", "body")
 
 
 async def _of_validation(request: Request, error: Any) -> JSONResponse:

@@ -77,11 +77,12 @@ class RowApi:
         return energy.told(row=len(rows), **accepted)
 
     def raw(self, rows: list[Any]) -> Any:
-        """What estimators take: a frame of the columns that any row has, or strings."""
+        """What estimators take: a frame of the columns that any row has, of all where none has
+        any, or strings."""
         if not self.model.codec.columnwise:
             return rows
         names = {str(column.name): column.name for column in self.model.codec.schema.columns}
-        there = [name for name in names if any(name in row for row in rows)]
+        there = [name for name in names if any(name in row for row in rows)] or list(names)
         cells = {names[name]: [row.get(name) for row in rows] for name in there}
         return pd.DataFrame(cells, index=pd.RangeIndex(len(rows)))
 

@@ -142,7 +142,7 @@ class TextModel:
     @cached_property
     def _structure(self) -> Mapping[str, Any]:
         """Of a pretrained network, with the token that begins a text and those that end one."""
-        return getattr(self.density, "structure", {})
+        return self.density.structure
 
     def checked(self, codes: Sequence[int], name: str) -> list[int]:
         """Codes that the model knows, and no more than it reads."""

@@ -388,6 +388,7 @@ class TextApi:
             "created": self.created,
             "owned_by": "conjoin",
             "max_model_len": self.model.capacity,
+            "turns": self.model.template.has_turns,  # else a text is continued as it is
         }
 
 

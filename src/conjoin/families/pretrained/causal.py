@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from conjoin.core import Capabilities, Event, Record
+from conjoin.core import Capabilities, Event, Record, Resumable
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import about_equally_long, continued, targets_of
 from conjoin.families.pretrained.strings import StringsOfNetwork
@@ -28,7 +28,7 @@ __all__ = ["CausalStrings", "StringState"]
 
 
 @dataclass(frozen=True)
-class StringState(abc.ABC):
+class StringState(Resumable):
     """What a continuation needs: the tokens so far, the first one included, of which ``seen`` are
     in the network's memory."""
 
@@ -51,15 +51,6 @@ class StringState(abc.ABC):
     @abc.abstractmethod
     def _rows_of_cache(self, rows: Int[Tensor, " b"]) -> Any:
         """The memory of some of the rows."""
-
-    @abc.abstractmethod
-    def cut(self, place: int) -> Self:
-        """The state behind the first ``place`` tokens of the string."""
-
-    @property
-    @abc.abstractmethod
-    def bytes(self) -> int:
-        """That the memory takes."""
 
 
 class CausalStrings(StringsOfNetwork, TypicalByReadings):

@@ -39,7 +39,7 @@ from conjoin.core import (
 from conjoin.core.shapes import Float, Int
 from conjoin.families.pretrained.causal import CausalStrings, StringState
 from conjoin.nets.pretrained import DTYPES, config_in, fresh, loaded, transformers
-from conjoin.util.pretrained import vocabulary_of
+from conjoin.util.pretrained import chat_template_of, vocabulary_of
 
 __all__ = ["TransformersText", "TransformersTextDensity"]
 
@@ -231,10 +231,17 @@ def _width_of(network: Any) -> int:
 
 def _described(config: TransformersText) -> dict[str, Any]:
     """What is saved of the folder: the network's config, the size, ends and start of its
-    vocabulary."""
+    vocabulary, the chat template."""
     network = config_in(config.folder)
-    found = vocabulary_of(Path(config.folder).expanduser())
+    path = Path(config.folder).expanduser()
+    found = vocabulary_of(path)
     start = found.start if config.start is None else config.start
     if not 0 <= start < found.size:
         raise ValueError(f"start={start} is none of the {found.size:,} tokens of the network.")
-    return {"network": network, "size": found.size, "ends": list(found.ends), "start": start}
+    return {
+        "network": network,
+        "size": found.size,
+        "ends": list(found.ends),
+        "start": start,
+        "template": chat_template_of(path),
+    }

@@ -42,6 +42,7 @@ from conjoin.util.steps import Steps, finished
 
 __all__ = [
     "Asked",
+    "Lesson",
     "answer",
     "answering",
     "ask",
@@ -76,6 +77,16 @@ class Asked:
     writings: list[Writing]
     said: list[Said]
     found: QuestionReadings
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What questions with known answers have taught: what answers are judged by, and ``told``, of
+    the model's card: how many questions were ``given``, how many of them are ``different``, how
+    many of these could be ``read``, and how many of those were answered rightly (``right``)."""
+
+    known: AnswerCalibration
+    told: dict[str, int]
 
 
 def ask(
@@ -169,7 +180,7 @@ def calibrated(
     answers: Sequence[Any],
     settings: AnswerSettings,
     entails: Entails | None = None,
-) -> AnswerCalibration:
+) -> Lesson:
     """What questions with known answers say of how far the model's answers can be trusted.
 
     Parameters
@@ -194,6 +205,7 @@ def calibrated(
         if not isinstance(question, str):
             raise ValueError(f"Question {row} is {question!r:.60}, no text.")
     accepted = [_accepted(row, each) for row, each in enumerate(answers)]
+    given = len(questions)
     questions, accepted = _once(questions, accepted)
     _refuse_few(len(questions))
     asked = ask(model, questions, settings, entails)
@@ -205,7 +217,9 @@ def calibrated(
             for row, each in zip(asked.rows, asked.writings, strict=True)
         ]
     )
-    return learned(asked.found, right, settings, model.state.seed)
+    told = {"given": given, "different": len(questions), "read": len(asked.rows)}
+    known = learned(asked.found, right, settings, model.state.seed)
+    return Lesson(known, {**told, "right": int(right.sum())})
 
 
 def learned(

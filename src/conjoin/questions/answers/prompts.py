@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from conjoin.codecs.templates import Template, codes_of_turns, template_from, template_in
+from conjoin.codecs.templates import Template, codes_of_turns, template_from
 from conjoin.codecs.tokens import Tokens, special_tokens
 from conjoin.model.model import Model
 
@@ -43,14 +42,9 @@ def question_of(asked: Conversation) -> str:
 
 
 def template_of(model: Model) -> Template:
-    """How a conversation with the model reads as a text: as the folder of a pretrained model says,
-    where it is still there; else turns in lines."""
-    density = model.joint
-    told = getattr(density, "structure", {}).get("template")
-    if told:
-        return template_from(told)
-    folder = getattr(density.config, "folder", "")
-    return template_in(Path(folder)) if folder and Path(folder).is_dir() else Template()
+    """How a conversation with the model reads as a text: as the folder or file of a pretrained
+    network said when it was read, else turns in lines."""
+    return template_from(model.joint.structure.get("template"))
 
 
 @dataclass
@@ -97,7 +91,7 @@ class Prompter:
     @cached_property
     def _start(self) -> Any:
         """The token that begins a text, which the density has before every one."""
-        return getattr(self.model.joint, "structure", {}).get("start")
+        return self.model.joint.structure.get("start")
 
     def _readable(self, before: Turns, question: str) -> tuple[list[int], str]:
         """Its codes behind those of what was said before, or none and why."""
