@@ -97,3 +97,20 @@ def test_a_network_learns_from_the_gradient_of_its_answers(precision):
     most = 1e-5 if precision == "float32" else 0.05
     for ours, theirs in zip(*slopes, strict=True):
         assert (ours - theirs).norm() <= most * theirs.norm()
+
+
+def test_a_second_derivative_is_refused_and_not_left_out():
+    query, key, value = (torch.randn(1, 1, 4, 2, requires_grad=True) for _ in range(3))
+    out = attended(query, key, value)
+    slope = torch.autograd.grad(out.square().sum(), query, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_long_strings_are_left_to_a_kernel_that_keeps_no_weights(monkeypatch):
+    monkeypatch.setattr("conjoin.nets.attention.MAX_WEIGHTS", 15)
+    query, key, value = (torch.randn(1, 1, 4, 2, requires_grad=True) for _ in range(3))
+    whole = attended(query, key, value)
+    assert type(whole.grad_fn).__name__.startswith("ScaledDotProduct")
+    monkeypatch.undo()
+    assert torch.allclose(whole, attended(query, key, value), atol=1e-6)

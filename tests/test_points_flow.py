@@ -572,3 +572,9 @@ def test_numbers_read_of_a_cloud_do_not_turn_with_it(fitted, mirrored):
     assert torch.allclose(read(moved(event, turn(stream(3), mirrored), 4.0)), found, atol=1e-8)
     squeezed = event._replace(value=event.value * torch.tensor([1.0, 0.8, 0.8, 0.8]))
     assert not torch.allclose(read(CLOUD.check(squeezed)), found, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"solver": 0}, {"sampling_steps": 0}, {"repeats": 0}])
+def test_counts_of_steps_are_whole_and_at_least_one(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be a whole number from 1"):
+        PointsFlow(**settings)

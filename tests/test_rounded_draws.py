@@ -47,7 +47,7 @@ def molecules():
 @pytest.mark.parametrize("kernel", [True, False])
 def test_products_err_by_what_the_numbers_are_rounded_to(precision, kernel, monkeypatch):
     if not kernel:
-        monkeypatch.setattr(rounded_products, "is_worth", lambda bits: False)
+        monkeypatch.setattr(rounded_products, "_multiplies_whole", lambda: False)
     x, weight = torch.randn(9, 48, generator=stream(0)), torch.randn(48, 32, generator=stream(1))
     product = product_by(weight, precision)
     known = x @ weight

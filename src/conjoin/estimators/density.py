@@ -146,8 +146,8 @@ class JointDensity(DensityMixin, _JointEstimator):
         if several is not None:
             if where or even or not (how.plain and walk.plain):
                 raise ValueError(
-                    "where, even, temperature, top_k, top_p, guidance and steps are not there for "
-                    "molecules in space beside columns: leave them out."
+                    "where, even, temperature, top_k, top_p, guidance, steps and precision are not "
+                    "there for molecules in space beside columns: leave them out."
                 )
             return self._given_back(sample_table(several, n_samples, given, seed, tails)), None
         X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how, even, walk)

@@ -603,7 +603,7 @@ class MoleculesDensity(Density):
     def _never_seen(self, graph: Event) -> Bool[Tensor, "B N N"]:
         """The bonds that no molecule of the fit has; none in models that keep no list of them."""
         keys = _keys_of_bonds(graph.value[:, 0])
-        if not len(self.bonds):
+        if "bonds" not in self.structure:
             return torch.zeros_like(keys, dtype=torch.bool)
         return (keys > 0) & ~torch.isin(keys, self.bonds.to(keys.device))
 

@@ -224,7 +224,8 @@ def _sources(manifest: dict[str, Any]) -> list[str]:
         for each in manifest.get("assertions", [])
         if str(each.get("label")).startswith("c2pa.actions")
     ]
-    actions = [action for each in data if isinstance(each, dict) for action in each["actions"]]
+    known = [each for each in data if isinstance(each, dict)]
+    actions = [action for each in known for action in each.get("actions") or ()]
     found = [action.get("digitalSourceType") for action in actions if isinstance(action, dict)]
     return [source for source in found if isinstance(source, str)]
 

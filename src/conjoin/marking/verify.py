@@ -141,7 +141,7 @@ def _told(place: Path) -> Verification:
     """As ``verify``, or why that can't be told."""
     try:
         return verify(place)
-    except (ImportError, NotImplementedError) as error:
+    except (ImportError, NotImplementedError, OSError) as error:
         return Verification(UNKNOWN, f"{place.name}: can't be told: {error}")
 
 

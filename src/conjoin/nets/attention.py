@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from conjoin.core.shapes import Bool, Float
 
@@ -28,6 +29,7 @@ __all__ = ["Attention", "Heads", "attended", "learns_on_cpu"]
 
 QUERIES_AT_ONCE = 64
 MAX_FLOAT32_PLACES = 128  # up to which products beat torch's kernel in float32
+MAX_WEIGHTS = 1 << 26  # of all rows and heads; torch's kernel keeps none of them
 EPSILON = 1e-5  # torch's, of a layer norm
 
 
@@ -66,6 +68,7 @@ class Heads(torch.autograd.Function):
         return turned[0], turned[1], value.contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
         cosine, sine, *kept = ctx.saved_tensors
         rows, heads, places, width = slopes[2].shape
@@ -101,7 +104,9 @@ def attended(
 ) -> Float[Tensor, "B N T D"]:
     """What the values tell each position of those that it sees: itself and all before it, or where
     ``mask``, (T, S) or as (B, N, T, S) with ones, is True."""
-    if query.dtype is torch.float32 and key.shape[2] > MAX_FLOAT32_PLACES:
+    rows, heads, places, _ = query.shape
+    long = query.dtype is torch.float32 and key.shape[2] > MAX_FLOAT32_PLACES
+    if long or rows * heads * places * key.shape[2] > MAX_WEIGHTS:
         return nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=mask is None
         )
@@ -133,6 +138,7 @@ class Attention(torch.autograd.Function):
         return out.view(query.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, *kept = ctx.saved_tensors
         g = slope.flatten(0, 1)

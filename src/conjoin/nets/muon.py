@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from conjoin.core.shapes import Float
 
@@ -72,8 +71,11 @@ def _factor(square: Float[Tensor, "m m"]) -> Float[Tensor, "m m"]:
 
 def _moved(flat: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     """``orthogonalised``; where this process holds a part of the matrix, its part of the whole."""
-    if not isinstance(flat, DTensor):
+    if type(flat) is Tensor:
         return orthogonalised(flat)
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(flat, DTensor)
     whole = orthogonalised(flat.full_tensor())
     # every process has worked out the whole, so that none needs to send it
     return distribute_tensor(whole, flat.device_mesh, flat.placements, src_data_rank=None)

@@ -5,8 +5,8 @@ r"""Products of many rows by one matrix: as they are, or with numbers of fewer b
 
 B. Jacob et al. (2018), Quantization and training of neural networks for efficient integer
 arithmetic-only inference, equation 7. Each row of the answer depends on its own row of x alone.
-Where this processor has no faster product of whole numbers, x is multiplied in float32 by the
-weights that were rounded to int8.
+Where this processor has no product of whole numbers, or a wrong one, x is multiplied in float32 by
+the weights that were rounded to int8.
 
 Shape letters: B rows, K inputs, N outputs.
 
@@ -16,16 +16,18 @@ Shape letters: B rows, K inputs, N outputs.
 """
 
 import abc
+import functools
 
 import torch
 from torch import Tensor
 
 from conjoin.core.shapes import Float
-from conjoin.nets.packed import MAX_INT8, TINIEST, ZERO_POINT, is_worth, round_to_int8
+from conjoin.nets.packed import MAX_INT8, TINIEST, ZERO_POINT, round_to_int8
 
 __all__ = ["Product", "product_by"]
 
-INT8_BITS = 8
+TRIAL_SIDE = 256  # of a matrix by which whole products are tried
+MAX_TRIAL_ERROR = 0.02  # of the largest number of the answer
 
 
 class Product(abc.ABC):
@@ -87,13 +89,28 @@ class _Whole(Product):
         return self(x).add_(h)
 
 
+@functools.cache
+def _multiplies_whole() -> bool:
+    """Whether this processor multiplies whole numbers, and rightly: whatever it is slow or fast at,
+    the same seed draws the same. The answer is kept until the process ends."""
+    weight = torch.linspace(-1, 1, TRIAL_SIDE**2).view(TRIAL_SIDE, TRIAL_SIDE).sin()
+    weight[:, : TRIAL_SIDE // 2] = 1.0  # sums that overflow where a kernel adds in 16 bits
+    x = torch.linspace(0.5, 1.5, TRIAL_SIDE)[None]
+    right = x @ weight
+    try:
+        apart = (_Whole(weight)(x) - right).abs().max()
+    except (AttributeError, NotImplementedError, RuntimeError):  # a kernel that is not built in
+        return False
+    return bool(apart <= MAX_TRIAL_ERROR * right.abs().max())
+
+
 def product_by(weight: Float[Tensor, "K N"], precision: str) -> Product:
     """``precision``: "float32", "bfloat16" or "int8"."""
     if precision == "float32":
         return _Single(weight)
     if precision == "bfloat16":
         return _Half(weight)
-    if is_worth(INT8_BITS):
+    if _multiplies_whole():
         return _Whole(weight)
     codes, scale = round_to_int8(weight.T.contiguous())
     return _Single((codes.float() * scale[:, None]).T.contiguous())

@@ -27,9 +27,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 
 from conjoin.core import Density, Event, Pair, Record
 from conjoin.core.device import device_of
@@ -92,6 +89,10 @@ def sharded(density: Density) -> Iterator[Density]:
     if not sharding():
         yield density
         return
+    # most of a second, which no other fit shall wait for
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     model = copy.deepcopy(density)
     layers = layers_of(model)
     if not layers:
@@ -120,11 +121,12 @@ def layers_of(density: Density) -> list[nn.Module]:
 
 def is_part(tensor: Tensor) -> bool:
     """Whether a rank holds only a part of a tensor."""
-    return isinstance(tensor, DTensor)
+    return hasattr(tensor, "full_tensor")
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def _whole(tensor: Any) -> Tensor:
+    found: Tensor = tensor.full_tensor() if is_part(tensor) else tensor
+    return found
 
 
 def _most(count: int) -> int:

@@ -148,8 +148,8 @@ class PictureDiffusion(Config):
     even_axes : bool, default False
         Whether the network is shown what the Gaussian makes of a picture with each principal axis
         weighed by how much of it shines through the noise, and not by how much it varies: where
-        most of what varies is a background of one colour, things before it are seen better. Needs
-        ``axes``.
+        most of what varies is a background of one colour, things before it are seen better. With
+        ``axes=0`` there is nothing to weigh.
     text_encoder : str or None, default None
         Folder of a frozen encoder of texts, such as all-MiniLM-L6-v2: what it makes of each word by
         itself stands in place of a vector that is learned. The model keeps these vectors, and needs

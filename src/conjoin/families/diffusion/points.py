@@ -167,6 +167,10 @@ class PointsFlow(Config):
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}.")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}.")
+        for name in ("solver", "sampling_steps", "repeats"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} must be a whole number from 1 on, got {count!r}.")
         if not 0 < self.blur < 1:
             raise ValueError(f"blur must be between 0 and 1, got {self.blur!r}.")
         if self.width % self.heads:
