@@ -567,3 +567,24 @@ def test_a_later_audit_takes_the_place_of_an_earlier_one():
     assert with_audit(one, ["second"]) == card.rstrip() + "\n\n## Audit\n\n- second\n"
     moved = "# A model\n\n## Audit\n\n- first\n\n## Columns\n\n- a\n"
     assert with_audit(moved, ["x"]) == "# A model\n\n## Columns\n\n- a\n\n## Audit\n\n- x\n"
+
+
+def test_tables_that_lack_a_column_of_the_fit_are_refused(plain, table):
+    """Rows of fewer cells are likelier or rarer than whole ones, which is no memory."""
+    X, y, X_held, y_held = table
+    with pytest.raises(ValueError, match=r"^The held-out rows lack 'town': .* fit: a, b, town"):
+        audit(plain, X, y, X_held=X_held.drop(columns="town"), y_held=y_held, shadows=0)
+    with pytest.raises(ValueError, match=r"^The training table lacks 'b': "):
+        audit(plain, X.rename(columns={"b": "breadth"}), y, shadows=0)
+
+
+@pytest.mark.parametrize("rates", [{"max_error": 2}, {"false_alarm": -1}, {"max_error": np.nan}])
+def test_rates_lie_between_0_and_1(plain, table, rates):
+    with pytest.raises(ValueError, match=f"{next(iter(rates))} must lie between 0 and 1"):
+        audit(plain, *table[:2], shadows=0, **rates)
+
+
+def test_whether_a_canary_was_planted_is_yes_or_no(plain, table):
+    told = table[0].head(3).assign(planted=["yes", "no", "maybe"])
+    with pytest.raises(ValueError, match="says 'maybe' in row 3; it takes yes or no"):
+        audit(plain, *table[:2], canaries=told, shadows=0)

@@ -261,3 +261,12 @@ def test_classes_of_python_are_no_words_of_a_shell():
     )
     code = "JointRegressor().fit(molecules, y), conjoin.JointDensity.load"
     assert in_shell(code) == code
+
+
+def test_a_column_is_given_once():
+    from conjoin.cli.words import given_of
+    from conjoin.codecs.table.schema import Column, Schema
+
+    schema = Schema((Column("a", "category", levels=("x", "y")),))
+    with pytest.raises(ValueError, match="--given names the column 'a' twice"):
+        given_of(["a=x", "a=y"], schema)

@@ -689,3 +689,30 @@ def test_what_is_told_to_programs(home, say, tmp_path):
 
 def test_standard_output_carries_no_mark_and_says_so(home, say):
     assert "carries no mark" in say("sample @table -n 5 --seed 1 -o -").err
+
+
+def test_files_that_are_gone_from_a_folder_inside_are_told(tmp_path, unsigned):
+    (drawn(tmp_path, {"cat/0.txt": "miaow", "dog/0.txt": "woof"}) / "cat/0.txt").unlink()
+    found = verify_folder(tmp_path)
+    assert {name: each.state for name, each in found.items()} == {
+        "out/dog/0.txt": VALID,
+        "out/cat/0.txt": CHANGED,
+    }
+    assert found["out/cat/0.txt"].words.startswith("out/cat/0.txt: missing")
+
+
+def test_a_mark_whose_file_is_gone_is_not_valid(tmp_path, unsigned):
+    folder = drawn(tmp_path, {"0.txt": "miaow"})
+    mark = sidecar_of(folder)
+    assert verify(mark).state == VALID
+    (folder / "0.txt").unlink()
+    folder.rmdir()
+    found = verify(mark)
+    assert found.state == CHANGED
+    assert "out, of which it speaks, is missing" in found.words
+
+
+def test_a_link_is_told_by_its_own_name(tmp_path, unsigned):
+    folder = drawn(tmp_path, {"0.txt": "miaow"})
+    (folder / "link.txt").symlink_to(folder / "0.txt")
+    assert verify_folder(folder)["link.txt"].words.startswith("link.txt: ")

@@ -422,6 +422,10 @@ BROKEN = {
         ("M  END", "M  RAD  1   1   2\nM  END"),
         "bad.sdf, molecule 1 has unpaired electrons ('M  RAD  1   1   2'): radicals are not read.",
     ),
+    "field": (
+        ("M  END", "M  END\n> <gap>\n0.2\n\n> <gap>\n0.3\n"),
+        "bad.sdf, molecule 1: the field 'gap' is 0.2 and once more '0.3': leave one of them.",
+    ),
     "old radical": (
         (" O   0  0", " O   0  4"),
         "bad.sdf, molecule 1 has unpaired electrons ('M  RAD  1   1   2'): radicals are not read.",

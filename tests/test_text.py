@@ -225,3 +225,12 @@ def test_pieces_of_a_long_text_look_at_few_tokens_at_a_time():
 def test_a_number_beside_strings_alone_is_refused():
     with pytest.raises(ValueError, match=r"^y is a number, and strings alone .* classes of y"):
         JointRegressor().fit(["ab", "ba", "aab"] * 20, np.arange(60.0))
+
+
+def test_texts_that_words_can_not_write_are_refused_and_not_lost():
+    texts = pd.DataFrame({"text": [f"{name} was born in Rome ." for name in "ABCD"] * 30})
+    model = conjoin.JointDensity(
+        family="ngram", types={"text": {"type": "text", "format": "words"}}
+    )
+    with pytest.raises(ValueError, match="of 96 texts can't be written as words one space"):
+        model.fit(texts)

@@ -291,6 +291,8 @@ def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
                 f"--given takes COLUMN=VALUE, not {text!r}; the columns are "
                 f"{', '.join(map(str, columns))}.{did_you_mean(text.partition('=')[0], columns)}"
             )
+        if found[0] in given:
+            raise ValueError(f"--given names the column {found[0]!r} twice: leave one of them out.")
         given[found[0]] = _condition(columns[found[0]], found[1])
     return given
 

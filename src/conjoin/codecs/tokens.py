@@ -158,7 +158,16 @@ class Words(Tokens):
 
     @classmethod
     def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
-        words = {word for string in strings for word in _words_of(_checked(string))}
+        strings = list(strings)
+        split = [_words_of(_checked(string)) for string in strings]
+        odd = [s for words, s in zip(split, strings, strict=True) if _joined(words) != s]
+        if odd:
+            raise ValueError(
+                f"{len(odd):,} of {len(strings):,} texts can't be written as words one space apart "
+                f"with marks right behind them, the first of them {odd[0][:SHOWN_CHARACTERS]!r}: "
+                "write them so, or choose the format characters, bytes or tokens."
+            )
+        words = {word for each in split for word in each}
         return cls(sorted(words - {""}) or ["."])
 
     @classmethod

@@ -129,9 +129,12 @@ def verify_folder(path: str | Path) -> dict[str, Verification]:
         if place == beside or not beside.exists():
             name = place.relative_to(folder).as_posix()
             one = _told(place)
-            words = f"{name}{one.words.removeprefix(place.name)}"
+            # a link's words begin with the name of what it leads to
+            words = f"{name}: {one.words.partition(': ')[2]}"
             found[name] = dataclasses.replace(one, words=words)
-    found |= _missing_from(folder)
+    for inner in (folder, *sorted(each for each in folder.rglob("*") if each.is_dir())):
+        inside = "" if inner == folder else f"{inner.relative_to(folder).as_posix()}/"
+        found |= {f"{inside}{name}": one for name, one in _missing_from(inner, inside).items()}
     if not found:
         raise ValueError(f"{path} is a folder without files: there is nothing to verify.")
     return found
@@ -145,8 +148,9 @@ def _told(place: Path) -> Verification:
         return Verification(UNKNOWN, f"{place.name}: can't be told: {error}")
 
 
-def _missing_from(folder: Path) -> dict[str, Verification]:
-    """Files of which the mark of the folder speaks, and that are not there."""
+def _missing_from(folder: Path, inside: str) -> dict[str, Verification]:
+    """Files of which the mark of the folder speaks, and that are not there; ``inside`` stands
+    before their names."""
     mark = sidecar_of(folder)
     try:
         named = list(read_sidecar(mark).digests) if mark.is_file() else []
@@ -154,7 +158,8 @@ def _missing_from(folder: Path) -> dict[str, Verification]:
         named = []
     gone = [name for name in named if not (folder / name).is_file()]
     return {
-        name: Verification(CHANGED, f"{name}: missing: {mark.name} speaks of it.") for name in gone
+        name: Verification(CHANGED, f"{inside}{name}: missing: {mark.name} speaks of it.")
+        for name in gone
     }
 
 
@@ -254,6 +259,14 @@ def _of_sidecar_alone(place: Path) -> Verification:
         return Verification(CHANGED, f"{place.name}: {error}.")
     names = ", ".join(list(found.digests)[:3])
     unsigned = "" if found.key is not None else ", not signed"
+    marked = place.with_name(place.name.removesuffix(SUFFIX))
+    if not marked.exists():
+        return Verification(
+            CHANGED,
+            f"{place.name}: {marked.name}, of which it speaks, is missing.",
+            found.key is not None,
+            found.claim,
+        )
     return Verification(
         VALID,
         f"{place.name}: the mark of {names} ({len(found.digests):,} files){unsigned}; ask about "

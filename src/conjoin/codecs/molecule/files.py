@@ -246,7 +246,7 @@ def _of_block(block: Sequence[str], where: str, first: int) -> Molecule:
     elif not any(line.startswith(RADICAL) for line in rest[pairs:]):  # which replace such fields
         unread += radicals
     unread += _unread(rest[pairs:], atoms, where)
-    tags = _tags(rest[pairs:])
+    tags = _tags(rest[pairs:], where)
     smiles = str(tags.pop("SMILES", ""))
     name = block[0].strip()
     return Molecule(numbers, bonds, charges, xyz, name, smiles, tags, unread=tuple(unread))
@@ -299,8 +299,9 @@ def _values(lines: Sequence[str], atoms: int, where: str, what: str) -> np.ndarr
     return values
 
 
-def _tags(lines: Sequence[str]) -> dict[str, Any]:
-    """What stands below ``> <name>``: a number where it is one."""
+def _tags(lines: Sequence[str], where: str) -> dict[str, Any]:
+    """What stands below ``> <name>``: a number where it is one. ValueError where a field says two
+    things."""
     found: dict[str, Any] = {}
     for place, line in enumerate(lines[:-1]):
         if not line.startswith(">") or "<" not in line:
@@ -308,9 +309,15 @@ def _tags(lines: Sequence[str]) -> dict[str, Any]:
         name = line[line.index("<") + 1 : line.rindex(">")]
         text = lines[place + 1].strip()
         try:
-            found[name] = float(text)
+            value: Any = float(text)
         except ValueError:
-            found[name] = text
+            value = text
+        if found.get(name, value) != value:
+            raise ValueError(
+                f"{where}: the field {name!r} is {found[name]!r} and once more {text!r}: leave one "
+                "of them."
+            )
+        found[name] = value
     return found
 
 

@@ -117,8 +117,11 @@ def tables_of(model: Any, X: Any, y: Any, X_held: Any, y_held: Any) -> Tables:
     Raises
     ------
     ValueError
-        If most of the held-out rows are training rows, beyond chance.
+        If a table lacks a column of the fit, or most of the held-out rows are training rows, beyond
+        chance.
     """
+    for what, table in (("training table", X), ("held-out rows", X_held)):
+        _refuse_without_columns(model, what, table)
     rows = model.rows(X)
     of_fit = are_of_fit(model.codec, rows, model.facts)
     own = contents(model.codec, rows)
@@ -140,6 +143,17 @@ def tables_of(model: Any, X: Any, y: Any, X_held: Any, y_held: Any) -> Tables:
             "beside rows that it has never seen. Give such rows as X_held=..., or none."
         )
     return Tables(of_fit, overlap, alone, new, ~seen if overlap.known else np.ones(len(held), bool))
+
+
+def _refuse_without_columns(model: Any, what: str, table: Any) -> None:
+    """ValueError where rows of fewer cells would be held against whole ones."""
+    absent = [] if table is None else model.codec.missing_columns(model.codec.rows(table))
+    if absent:
+        raise ValueError(
+            f"The {what} lack{'s' if what.endswith('table') else ''} {', '.join(map(repr, absent))}"
+            ": rows of fewer cells can't be held against those of the fit. Give all columns of "
+            f"the fit: {', '.join(map(str, model.codec.columns))}."
+        )
 
 
 def _overlap(own: np.ndarray, seen: np.ndarray) -> Overlap:

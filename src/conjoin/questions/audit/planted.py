@@ -20,6 +20,8 @@ from conjoin.questions.synthetic.canaries import NO_MEMORY, exposure, strange_ro
 
 __all__ = ["PLANTED", "Planted", "planted"]
 
+YES = ("1", "true", "yes", "1.0")
+NO = ("0", "false", "no", "0.0")
 PLANTED = "planted"  # the column that says which rows were planted, and which were left out
 REFERENCES = 1_000
 MAX_P_VALUE = 0.01
@@ -59,15 +61,22 @@ def planted(estimator: Any, canaries: pd.DataFrame, X: Any, rng: np.random.Gener
     Raises
     ------
     ValueError
-        If no row was planted, if strings come without their like, or if no column is known in
-        every canary.
+        If no row was planted, or it is not said which, if strings come without their like, or if no
+        column is known in every canary.
     """
     there = np.ones(len(canaries), dtype=bool)
     frame = canaries
     own = PLANTED in canaries
     if own:
         said = canaries[PLANTED].astype(str).str.strip().str.lower()
-        there = said.isin(("1", "true", "yes", "1.0")).to_numpy()
+        there = said.isin(YES).to_numpy()
+        odd = (~there & ~said.isin(NO)).to_numpy()
+        if odd.any():
+            row = int(odd.argmax())
+            raise ValueError(
+                f"The column {PLANTED!r} of the canaries says {canaries[PLANTED].iloc[row]!r} in "
+                f"row {row + 1}; it takes yes or no."
+            )
         frame = canaries.drop(columns=PLANTED)
     if not there.any() or (there.all() and own):
         raise ValueError(

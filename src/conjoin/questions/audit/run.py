@@ -197,11 +197,14 @@ def audit(
     Raises
     ------
     ValueError
-        If a column is not there, shadows is odd or below 0, or most of ``X_held`` are rows of
-        ``X``.
+        If a column is not there, a rate is none, shadows is odd or below 0, or most of ``X_held``
+        are rows of ``X``.
     """
     if shadows < 0 or shadows % 2:
         raise ValueError(f"shadows must be even, as they come in pairs of halves, got {shadows}.")
+    for name, rate in (("false_alarm", false_alarm), ("max_error", max_error)):
+        if not 0 < rate < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {rate!r}.")
     model = estimator._model()
     if X_held is not None:
         _check_groups(model, X_held, y_held, by)
