@@ -344,7 +344,7 @@ def test_where_chains_ended_at_too_few_plain_draws_follow():
     made = pd.concat([ended, _made([0.1, 0.6, 0.9])], ignore_index=True)
     for seed in range(5):
         chosen, _ = _chosen(made, 3, None, "draw", seed)
-        assert list(chosen["_canonical"])[0] == "CCO"
+        assert chosen["_canonical"].iloc[0] == "CCO"
         assert set(chosen["_canonical"]) == {"CO", "CCO", "CCCO"}
         assert list(chosen["_way"]) == ["redrawn", "drawn", "drawn"]
     (words,) = _shortfalls(made, chosen, 3, None, "draw")

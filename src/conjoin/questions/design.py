@@ -182,10 +182,11 @@ def _chosen(
         generator = np.random.default_rng(seed)
         ended = valid[valid["_chains"] > 0]
         plain = valid[valid["_way"] == "drawn"]
-        score = np.exp(plain["_score"].astype(float))
-        ordered = pd.concat(
-            [_by_chance(ended, ended["_chains"], generator), _by_chance(plain, score, generator)]
-        ).drop_duplicates("_canonical")
+        parts: list[pd.DataFrame] = [
+            _by_chance(ended, ended["_chains"].to_numpy(dtype=float), generator),
+            _by_chance(plain, np.exp(plain["_score"].to_numpy(dtype=float)), generator),
+        ]
+        ordered = pd.concat(parts).drop_duplicates("_canonical")
     share = 1.0
     if keep is not None and len(ordered):
         has = containing(list(ordered["_canonical"]), keep)
@@ -195,14 +196,13 @@ def _chosen(
 
 
 def _by_chance(
-    rows: pd.DataFrame, weight: pd.Series, generator: np.random.Generator
+    rows: pd.DataFrame, weight: np.ndarray, generator: np.random.Generator
 ) -> pd.DataFrame:
     """The different molecules, in an order in which each next one is drawn by its share of what all
     rows of those that are left weigh."""
     different = rows.drop_duplicates("_canonical")
-    whole = (
-        weight.groupby(rows["_canonical"]).sum().loc[different["_canonical"]].to_numpy(dtype=float)
-    )
+    of_each = pd.Series(weight, rows.index).groupby(rows["_canonical"]).sum()
+    whole = of_each.loc[different["_canonical"]].to_numpy(dtype=float)
     keys = generator.exponential(size=len(whole)) / np.maximum(whole, 1e-300)
     return different.iloc[np.argsort(keys, kind="stable")]
 
