@@ -11,6 +11,7 @@ import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.chemistry.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.cli import run
+from conjoin.cli.design import _wishes
 from conjoin.codecs.kinds import codec_for, codec_from_json
 from conjoin.codecs.sequence import Prefix, StringRows
 from conjoin.codecs.smiles.appraisal import (
@@ -30,8 +31,17 @@ from conjoin.predictors import method
 from conjoin.predictors.base import Case
 from conjoin.predictors.forest import TREES, TREES_A_FOLD, Forest
 from conjoin.predictors.fragments import _members
-from conjoin.questions.design import _chosen, _shares
+from conjoin.questions.design import (
+    MIN_PROPOSALS,
+    PROPOSALS_PER_ROW,
+    _chosen,
+    _shares,
+    _shortfalls,
+    design,
+)
+from conjoin.questions.proposals import beginning_with
 from conjoin.questions.token_surprise import surprise_in
+from conjoin.questions.wishes import refuse_far_wishes, wishes_of
 
 needs_rdkit = pytest.mark.skipif(not has_rdkit(), reason="needs rdkit: pip install conjoin[mol]")
 ALCOHOLS = ["C" * n + "O" for n in range(1, 21)]
@@ -309,12 +319,99 @@ def test_what_is_resampled_comes_by_the_weight_of_the_wish():
 
 
 def test_where_chains_ended_is_what_is_drawn():
-    made = _made([0.1, 0.6, 0.3, 0.2]).assign(_chains=[3, 0, 1, 0, 2])
+    made = _made([0.1, 0.6, 0.3, 0.2]).assign(_chains=[3, 0, 1, 0, 2], _way="redrawn")
     first = [_chosen(made, 1, None, "draw", seed)[0]["_canonical"].iloc[0] for seed in range(100)]
     assert set(first) == {"CO", "CCCO"}
     assert first.count("CO") == pytest.approx(75, abs=12)
     assert len(_chosen(made, 5, None, "draw", 0)[0]) == 2  # the last is no molecule
     assert list(_chosen(made, 1, None, "best", 0)[0]["_canonical"]) == ["CCO"]
+
+
+def test_a_molecule_that_came_several_times_weighs_as_much_as_all_of_them():
+    rows = [0, 1, 2, 0, 0]
+    ended = _made([0.1, 0.6, 0.3]).iloc[rows].assign(_way="redrawn", _chains=[1, 5, 1, 2, 1])
+    plain = _made([0.1, 0.4, 0.2]).iloc[rows]
+    for made, shares in ((ended, [0.4, 0.5, 0.1]), (plain, [0.3 / 0.9, 0.4 / 0.9, 0.2 / 0.9])):
+        made = made.reset_index(drop=True)
+        drawn = (_chosen(made, 1, None, "draw", seed)[0] for seed in range(200))
+        first = [each["_canonical"].iloc[0] for each in drawn]
+        found = [first.count(name) / 200 for name in ("CO", "CCO", "CCCO")]
+        assert found == pytest.approx(shares, abs=0.1)
+
+
+def test_where_chains_ended_at_too_few_plain_draws_follow():
+    ended = _made([0.1, 0.6]).assign(_way="redrawn", _chains=[0, 3, 1])
+    made = pd.concat([ended, _made([0.1, 0.6, 0.9])], ignore_index=True)
+    for seed in range(5):
+        chosen, _ = _chosen(made, 3, None, "draw", seed)
+        assert chosen["_canonical"].iloc[0] == "CCO"
+        assert set(chosen["_canonical"]) == {"CO", "CCO", "CCCO"}
+        assert list(chosen["_way"]) == ["redrawn", "drawn", "drawn"]
+    (words,) = _shortfalls(made, chosen, 3, None, "draw")
+    assert words.startswith("1 of the 3 molecules are where 4 chains ended, the other 2 are plain")
+    assert _shortfalls(made, chosen.head(1), 1, None, "draw") == []
+    nowhere = made.assign(_chains=[0, 0, 4, 0, 0, 0, 0])
+    chosen, _ = _chosen(nowhere, 9, None, "draw", 0)
+    assert len(chosen) == 3
+    first, second = _shortfalls(nowhere, chosen, 9, None, "draw")
+    assert first.startswith("0 of the 3 molecules are where 4 chains ended")
+    assert second.startswith("3 of the 9 molecules asked for were found among 7 proposals, which")
+    assert "hold 3 different molecules" in second
+
+
+def test_there_is_a_chain_for_each_draw():
+    for n in (1, 5, 12, 13, 50, 999):
+        count = max(MIN_PROPOSALS, PROPOSALS_PER_ROW["draw"] * n)
+        begun, chains = beginning_with(-(-count // 2))
+        assert begun >= chains >= n
+
+
+@pytest.fixture(scope="module")
+def number():
+    """y of a straight line, evenly from 0 to 100, without molecules."""
+    x = np.linspace(0.0, 1.0, 300)
+    return JointRegressor(family="gaussian").fit(pd.DataFrame({"x": x}), 100 * x).model_
+
+
+def test_how_much_of_the_data_is_near_a_wish(number):
+    (half,) = wishes_of(number, {"y": (None, 50)})
+    assert half.share == pytest.approx(0.5, abs=0.02)
+    (again,) = wishes_of(number, {"y": np.array([-np.inf, 50])})
+    assert (again.low, again.high) == (half.low, half.high)
+    words = r"near y=\(1000.0, None\): p\(y\) puts 0.00% .* 90% of p\(y\) lies from "
+    with pytest.raises(ValueError, match=words):
+        refuse_far_wishes(wishes_of(number, {"y": (np.float64(1000), None)}))
+
+
+@pytest.mark.parametrize("wish", [np.nan, (np.nan, 3), (3, np.nan), None, {}, pd.NA, (3, [4, 5])])
+def test_a_wish_that_is_no_number(number, wish):
+    with pytest.raises(ValueError, match=r"^y=.* is no number; give a number, or a range"):
+        wishes_of(number, {"y": wish})
+
+
+def test_a_wish_of_classes_is_one_class():
+    x = pd.DataFrame({"x": np.arange(40.0)})
+    model = JointClassifier(family="gaussian").fit(x, np.repeat([1, 2], 20)).model_
+    (wish,) = wishes_of(model, {"y": np.int64(2)})
+    assert (wish.low, wish.share) == (1.0, pytest.approx(0.5, abs=0.05))
+    with pytest.raises(ValueError, match=r"y=\[1, 2\]: one class is wanted; choose from 1, 2\."):
+        wishes_of(model, {"y": np.array([1, 2])})
+
+
+@pytest.mark.parametrize("count", [0, -3, 20.5, True, "9"])
+def test_numbers_that_no_design_can_have(number, count):
+    with pytest.raises(ValueError, match=r"number of proposals must be a whole number from 1, got"):
+        design(number, 2, {"y": 3}, proposals=count)
+    with pytest.raises(ValueError, match=r"number of molecules must be a whole number from 1, got"):
+        design(number, count, {"y": 3})
+    with pytest.raises(ValueError, match=r"keep=5 is no part of a molecule"):
+        design(number, 2, {"y": 3}, keep=5)
+
+
+def test_two_wishes_of_one_property_are_refused():
+    assert _wishes(["a=1", "b=2..", "c = x"]) == {"a": 1.0, "b": (2.0, None), "c": "x"}
+    with pytest.raises(ValueError, match=r"--want a=2: 'a' has a wish already"):
+        _wishes(["a=1", "a=2"])
 
 
 def test_equal_molecules_with_different_values_are_told():

@@ -66,7 +66,9 @@ def design(
     proposals: Annotated[
         int | None,
         typer.Option(
-            "--proposals", help="Drawn to choose from [default: 10 for each].", show_default=False
+            "--proposals",
+            help="Drawn to choose from [default: 10 for each; 16 with --how draw].",
+            show_default=False,
         ),
     ] = None,
     seed: opt.Seed = 0,
@@ -85,7 +87,7 @@ def design(
     known = None if reference is None else _known(reference, estimator.model_.codec)
     found = estimator.design(
         n,
-        wanted=dict(map(_wish, want)),
+        wanted=_wishes(want),
         keep=keep,
         reference=known,
         how=how,
@@ -103,6 +105,16 @@ def design(
         )
     with marked(voice, "design", model, estimator.model_, out, mark, seed):
         answer(found, out, voice, **told)
+
+
+def _wishes(texts: list[str]) -> dict[str, Any]:
+    wishes: dict[str, Any] = {}
+    for text in texts:
+        name, wanted = _wish(text)
+        if name in wishes:
+            raise ValueError(f"--want {text}: {name!r} has a wish already; give one of each.")
+        wishes[name] = wanted
+    return wishes
 
 
 def _wish(text: str) -> tuple[str, Any]:

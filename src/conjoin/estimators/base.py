@@ -835,7 +835,7 @@ class _JointEstimator(BaseEstimator):
             Known molecules as SMILES, by which novelty and the nearest one are told.
         how : {"best", "draw"}, default "best"
             The most probable ones, or draws from p(molecule | wish): where the chains of "redrawn"
-            ended, with other methods by resampling.
+            ended; where these are too few, and with other methods, by resampling plain draws.
         method : {"redrawn", "prompted", "guided", "tuned"}, optional
             How half of the proposals are made; the others are plain draws. "redrawn", the default
             where no columns stand beside the molecules: Markov chains draw the ends of strings anew
@@ -845,7 +845,8 @@ class _JointEstimator(BaseEstimator):
             ``family=Multimodal(strings={"reading": 0.3})``. "tuned": a copy of the network learns
             from its own draws, held near to the model as it was fitted.
         proposals : int, optional
-            How many molecules are drawn to choose from; by default 10 for each that is wanted.
+            How many molecules are drawn to choose from; by default 10 for each that is wanted, and
+            16 with ``how="draw"``.
         random_state : int, RandomState, Generator or None, default 0
             Seed of the draws.
         **wishes : float, tuple or label

@@ -5,10 +5,11 @@ r"""design: new molecules whose properties are as wanted.
 Half of the proposals are "drawn", from p(x), the others as ``method`` says
 (``conjoin.questions.proposals``). Each is judged by the model's own p(y in W | x), that of its
 predictor. ``how="best"`` keeps the most probable ones. ``how="draw"`` takes those that the chains
-of "redrawn" have come to, which are draws from p(x | y in W) as they go on; with other methods it
-resamples those that were drawn from p(x) by p(y in W | x), which are so as their number grows (D.
-Rubin (1987), A noniterative sampling/importance resampling alternative). Beside it stands how many
-of as many plain draws would be as wanted, and the tokens of both.
+of "redrawn" have come to, which are draws from p(x | y in W) as they go on; where these are too
+few, and with other methods, it resamples those that were drawn from p(x) by p(y in W | x), which
+are so as their number grows (D. Rubin (1987), A noniterative sampling/importance resampling
+alternative). A molecule that came several times weighs as much as all of them. Beside it stands how
+many of as many plain draws would be as wanted, and the tokens of both.
 """
 
 import warnings
@@ -24,15 +25,16 @@ from conjoin.codecs.smiles.chemistry import read_smiles
 from conjoin.core import stream
 from conjoin.model.model import Model
 from conjoin.model.several import SeveralTargets
-from conjoin.questions.proposals import proposed, writer_of
+from conjoin.questions.proposals import DRAWS_PER_CHAIN, START_SHARE, proposed, writer_of
 from conjoin.questions.wishes import Wish, about, refuse_far_wishes, views_of, wishes_of
 
 __all__ = ["design"]
 
-PROPOSALS_PER_ROW = 10  # of each that is wanted
+# of each that is wanted; for draws as many as make a chain of "redrawn" for each
+PROPOSALS_PER_ROW = {"best": 10, "draw": round(2 * DRAWS_PER_CHAIN / START_SHARE)}
 MIN_PROPOSALS = 200
 METHODS = ("redrawn", "prompted", "guided", "tuned")
-HOWS = ("best", "draw")
+HOWS = tuple(PROPOSALS_PER_ROW)
 SHOWN_CHARACTERS = 60  # of a string in a message
 
 
@@ -63,13 +65,15 @@ def design(
     reference
         Known molecules, by which novelty and the nearest one are told.
     how
-        "best": the most probable; "draw": draws from p(molecule | wish).
+        "best": the most probable; "draw": draws from p(molecule | wish), where the chains of
+        "redrawn" ended, and plain draws that are resampled where these are too few.
     method
         How half of the proposals are made: "redrawn", "prompted", "guided" or
         "tuned"; the other half are plain draws, whose acceptance is that of rejection. None: the
         first where no columns stand beside the molecules, else the second.
     proposals
-        How many are made in all; by default ``PROPOSALS_PER_ROW`` for each that is wanted.
+        How many are made in all; by default ``PROPOSALS_PER_ROW`` for each that is wanted: 10, and
+        16 for draws.
     seed
         Of the draws.
 
@@ -83,12 +87,12 @@ def design(
     ValueError
         For an unknown target, a wish far from the data, or a model without molecules.
     """
-    _check(model, n, how, method)
+    _check(model, n, how, method, proposals, keep)
     ways = (method or ("prompted" if writer_of(model) is None else "redrawn"), "drawn")
     asked = wishes_of(model, wishes)
     refuse_far_wishes(asked)
     known = None if reference is None else _read(reference)
-    count = max(MIN_PROPOSALS, PROPOSALS_PER_ROW * n) if proposals is None else proposals
+    count = max(MIN_PROPOSALS, PROPOSALS_PER_ROW[how] * n) if proposals is None else proposals
     made = pd.concat(
         [
             proposed(model, asked, way, -(-count // len(ways)), stream(seed, "design", place))
@@ -100,19 +104,43 @@ def design(
     chosen, told["kept"] = _chosen(made, n, keep, how, seed)
     table = _described(model, asked, chosen, known)
     table.attrs |= told | {"wish_share": {each.name: each.share for each in asked}}
-    if len(table) < n:
-        warnings.warn(
-            f"{len(table):,} of the {n:,} molecules asked for were found among {len(made):,} "
-            "proposals; more proposals may find more.",
-            UserWarning,
-            stacklevel=3,
-        )
+    for words in _shortfalls(made, chosen, n, keep, how):
+        warnings.warn(words, UserWarning, stacklevel=3)
     return table
 
 
-def _check(model: Any, n: int, how: str, method: str | None) -> None:
-    if not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"The number of molecules must be a whole number from 1, got {n!r}.")
+def _shortfalls(
+    made: pd.DataFrame, chosen: pd.DataFrame, n: int, keep: str | None, how: str
+) -> list[str]:
+    """What is said where molecules, or ends of chains, are fewer than were asked for."""
+    out = []
+    plain = int((chosen["_chains"] == 0).sum())
+    chains = int(made["_chains"].sum())
+    if how == "draw" and chains and plain:
+        out.append(
+            f"{len(chosen) - plain:,} of the {len(chosen):,} molecules are where {chains:,} chains "
+            f"ended, the other {plain:,} are plain draws, resampled by p(wish | molecule); more "
+            "proposals make more chains."
+        )
+    if len(chosen) < n:
+        part = "" if keep is None else f", before {keep!r} was looked for in them"
+        out.append(
+            f"{len(chosen):,} of the {n:,} molecules asked for were found among {len(made):,} "
+            f"proposals, which hold {made['_canonical'].nunique():,} different molecules{part}; "
+            "more proposals may find more."
+        )
+    return out
+
+
+def _check(
+    model: Any, n: int, how: str, method: str | None, proposals: int | None, keep: str | None
+) -> None:
+    for words, count in (("molecules", n), ("proposals", 1 if proposals is None else proposals)):
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if not whole or count < 1:
+            raise ValueError(f"The number of {words} must be a whole number from 1, got {count!r}.")
+    if keep is not None and not isinstance(keep, str):
+        raise ValueError(f"keep={keep!r} is no part of a molecule: write it as SMILES or SMARTS.")
     for name, asked, known in (("how", how, HOWS), ("method", method, METHODS)):
         if asked is not None and asked not in known:
             raise ValueError(f"{name}={asked!r} is unknown; choose from {', '.join(known)}.")
@@ -146,20 +174,37 @@ def _chosen(
 ) -> tuple[pd.DataFrame, float]:
     """At most ``n`` different molecules, and the share of valid ones with the part to be kept."""
     valid = made[made["_canonical"].notna()]
-    if how == "draw":
-        by_chains = (made["_chains"] > 0).any()
-        valid = valid[valid["_chains"] > 0 if by_chains else valid["_way"] == "drawn"]
-    valid = valid.drop_duplicates("_canonical")
+    if how == "best":
+        ordered = valid.drop_duplicates("_canonical").sort_values(
+            "_score", ascending=False, kind="stable"
+        )
+    else:
+        generator = np.random.default_rng(seed)
+        ended = valid[valid["_chains"] > 0]
+        plain = valid[valid["_way"] == "drawn"]
+        parts: list[pd.DataFrame] = [
+            _by_chance(ended, ended["_chains"].to_numpy(dtype=float), generator),
+            _by_chance(plain, np.exp(plain["_score"].to_numpy(dtype=float)), generator),
+        ]
+        ordered = pd.concat(parts).drop_duplicates("_canonical")
     share = 1.0
-    if keep is not None and len(valid):
-        has = containing(list(valid["_canonical"]), keep)
+    if keep is not None and len(ordered):
+        has = containing(list(ordered["_canonical"]), keep)
         share = float(has.mean())
-        valid = valid[has]
-    if how == "best" or not len(valid):
-        return valid.sort_values("_score", ascending=False, kind="stable").head(n), share
-    weight = valid["_chains"] if by_chains else np.exp(valid["_score"].to_numpy(dtype=float))
-    keys = np.random.default_rng(seed).exponential(size=len(weight)) / np.maximum(weight, 1e-300)
-    return valid.iloc[np.argsort(keys, kind="stable")[:n]], share
+        ordered = ordered[has]
+    return ordered.head(n), share
+
+
+def _by_chance(
+    rows: pd.DataFrame, weight: np.ndarray, generator: np.random.Generator
+) -> pd.DataFrame:
+    """The different molecules, in an order in which each next one is drawn by its share of what all
+    rows of those that are left weigh."""
+    different = rows.drop_duplicates("_canonical")
+    of_each = pd.Series(weight, rows.index).groupby(rows["_canonical"]).sum()
+    whole = of_each.loc[different["_canonical"]].to_numpy(dtype=float)
+    keys = generator.exponential(size=len(whole)) / np.maximum(whole, 1e-300)
+    return different.iloc[np.argsort(keys, kind="stable")]
 
 
 # --------------------------------------------------------------------------------------- the answer
@@ -209,8 +254,10 @@ def _properties(name: str, view: Model, rows: Any) -> dict[str, Any]:
     return found
 
 
-def _read(reference: Iterable[Any]) -> list[str]:
+def _read(reference: Any) -> list[str]:
     """The known molecules, each once, as canonical strings; what is none is told."""
+    if not isinstance(reference, Iterable):
+        raise ValueError(f"reference={reference!r}: give known molecules as SMILES, in a list.")
     asked = [reference] if isinstance(reference, str) else list(reference)
     canonical = [read_smiles(each).canonical if isinstance(each, str) else None for each in asked]
     broken = [place for place, text in enumerate(canonical) if text is None]

@@ -30,7 +30,7 @@ from conjoin.questions.redrawing import redrawn
 from conjoin.questions.tuning import tuned
 from conjoin.questions.wishes import Wish, views_of
 
-__all__ = ["proposed", "writer_of"]
+__all__ = ["DRAWS_PER_CHAIN", "START_SHARE", "beginning_with", "proposed", "writer_of"]
 
 PROPOSALS_AT_ONCE = 512
 START_SHARE = 0.25  # of the tokens of chains, those of the draws where they begin
@@ -79,6 +79,13 @@ def writer_of(model: Model | SeveralTargets) -> Any:
     if isinstance(model, SeveralTargets):
         return model.density.writer_of(len(model.targets))
     return model.pair.family_density.writer_of(1)
+
+
+def beginning_with(count: int) -> tuple[int, int]:
+    """How many strings are drawn for chains to begin at, and how many chains there are, where all
+    together may draw as many tokens as ``count`` strings."""
+    begun = max(1, round(START_SHARE * count))
+    return begun, max(1, begun // DRAWS_PER_CHAIN)
 
 
 def proposed(
@@ -191,11 +198,10 @@ def _steered(
         return _whole(model, writer.rows(strings))
     middles = [wish.middle() for wish in wishes]
     told = writer.told(dict(zip(columns, middles, strict=True)))
-    begun = max(1, round(START_SHARE * n))
+    begun, chains = beginning_with(n)
     context = told.take(torch.zeros(begun, dtype=torch.int64))
     start = writer.density.sample(begun, context, generator=generator)
     more = round((int(start.there.sum()) + begun) * (n - begun) / begun)
-    chains = max(1, begun // DRAWS_PER_CHAIN)
     found = redrawn(writer.density, start, told, log_wish, chains, more, generator)
     ended = torch.bincount(found.last, minlength=len(found.log_wish))
     return _Rows(writer.rows(found.strings), found.tokens.numpy(), ended.numpy())

@@ -21,6 +21,7 @@ from conjoin.core import Event
 from conjoin.model.model import Model
 from conjoin.model.predictive import Predictive, predictive
 from conjoin.model.several import SeveralTargets
+from conjoin.util.plain import plain_value
 
 __all__ = ["Wish", "about", "refuse_far_wishes", "views_of", "wishes_of"]
 
@@ -32,10 +33,11 @@ RARE_SHARE = 0.05  # under which it is warned of
 @dataclass(frozen=True)
 class Wish:
     """What is wanted of one property. ``low``, ``high``: in event units; of classes the code in
-    both. ``share``: the probability p(y) that it is so."""
+    both. ``asked``: in the user's words. ``share``: the probability p(y) that it is so."""
 
     name: str
     view: Model
+    asked: Any
     low: float
     high: float
     share: float
@@ -88,15 +90,21 @@ def wishes_of(model: Model | SeveralTargets, wishes: Mapping[str, Any]) -> list[
 
 def _wish(name: str, view: Model, asked: Any) -> Wish:
     nothing = view.codec.space.unknown(1)
+    asked = plain_value(asked.tolist() if isinstance(asked, np.ndarray) else asked)
     if view.has_classes:
-        code = float(view.classes.encode_asked(np.array([asked], dtype=object)).value[0])
+        if isinstance(asked, tuple | list):
+            raise ValueError(
+                f"{name}={asked!r}: one class is wanted; choose from "
+                f"{', '.join(map(str, view.classes.labels))}."
+            )
+        code = float(view.classes.code(asked))
         shares = view.state.shares
         share = shares[int(code)] if shares else float("nan")
-        return Wish(name, view, code, code, share)
+        return Wish(name, view, asked, code, code, share)
     found = about(view, nothing)
     low, high = _ends(name, view, asked, found)
     share = float(_between(found, low, high)[0])
-    return Wish(name, view, low, high, share)
+    return Wish(name, view, asked, low, high, share)
 
 
 def _ends(name: str, view: Model, asked: Any, found: Predictive) -> tuple[float, float]:
@@ -106,14 +114,12 @@ def _ends(name: str, view: Model, asked: Any, found: Predictive) -> tuple[float,
             raise ValueError(
                 f"{name}={asked!r}: a range has two ends, (low, high), one of them None where open."
             )
-        low, high = (_number(view, end) for end in asked)
-        low = -np.inf if low is None else low
-        high = np.inf if high is None else high
+        low = -np.inf if asked[0] is None else _number(name, view, asked, asked[0])
+        high = np.inf if asked[1] is None else _number(name, view, asked, asked[1])
         if low > high:
             raise ValueError(f"{name}={asked!r}: the first must not exceed the second.")
         return low, high
-    value = _number(view, asked)
-    assert value is not None
+    value = _number(name, view, asked, asked)
     middle = (found.points[1:] + found.points[:-1]) / 2
     mass = found.cdf.diff(dim=1)[0]
     mean = (mass * middle).sum()
@@ -121,23 +127,43 @@ def _ends(name: str, view: Model, asked: Any, found: Predictive) -> tuple[float,
     return value - slack, value + slack
 
 
-def _number(view: Model, asked: Any) -> float | None:
-    if asked is None:
-        return None
-    return float(view.number.encode_asked(np.array([asked], dtype=object)).value[0])
+def _number(name: str, view: Model, asked: Any, end: Any) -> float:
+    """In event units. ValueError for what is no number, or none that can be compared."""
+    try:
+        value = float(view.number.asked(end))
+    except TypeError:
+        value = np.nan
+    if np.isnan(value):
+        raise ValueError(
+            f"{name}={asked!r}: {end!r} is no number; give a number, or a range (low, high) with "
+            "None for an open end."
+        )
+    return float(view.number.encode_asked(np.array([value])).value[0])
 
 
 def refuse_far_wishes(asked: Sequence[Wish]) -> None:
     """A wish that hardly anything of the data is near is refused; a rare one is warned of."""
     for wish in asked:
-        words = f"p(y) puts {wish.share:.2%} of its mass on what is wanted of {wish.name!r}"
+        named = f"{wish.name}={wish.asked!r}"
+        words = f"p(y) puts {wish.share:.2%} of its mass there"
         if wish.share < FAR_SHARE:
             raise ValueError(
-                f"Hardly any molecule of the data is near this wish: {words}, and "
-                f"{FAR_SHARE:.1%} are needed: what would be drawn is guessed from far away."
+                f"Hardly any molecule of the data is near {named}: {words}, and {FAR_SHARE:.1%} "
+                "are needed, as what would be drawn is guessed from far away."
+                f"{_where_the_data_is(wish)}"
             )
         if wish.share < RARE_SHARE:
-            warnings.warn(f"The wish is rare in the data: {words}.", UserWarning, stacklevel=4)
+            warnings.warn(f"{named} is rare in the data: {words}.", UserWarning, stacklevel=4)
+
+
+def _where_the_data_is(wish: Wish) -> str:
+    """Between which numbers most of p(y) lies, as a sentence; nothing of classes."""
+    if wish.view.has_classes:
+        return ""
+    found = about(wish.view, wish.view.codec.space.unknown(1))
+    ends = found.quantile(torch.tensor([[0.05, 0.95]], dtype=torch.float64))[0]
+    low, high = wish.view.number.decode(ends)
+    return f" 90% of p(y) lies from {low:.4g} to {high:.4g}."
 
 
 def about(view: Model, x: Event) -> Predictive:
