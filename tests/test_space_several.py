@@ -15,6 +15,7 @@ import conjoin
 from conjoin.cli.verbs import app
 from conjoin.codecs.molecule.files import read_file, write_file
 from conjoin.core import Event, Pair, stream
+from conjoin.joints import resampling
 from conjoin.joints.resampling import chosen_by, log_labels
 from conjoin.questions import several
 
@@ -101,8 +102,41 @@ def test_draws_have_the_properties_that_are_given(model):
         model.sample(1, given={"size": (9.0, 6.0)})
 
 
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"size": (1e5, None)}, "Hardly any molecule of the data is near this wish"),
+        ({"size": (1e5, 2e5)}, "p.y. puts 0.00% of its mass on what is wanted of 'size'"),
+        ({"size": (float("nan"), 3)}, "an end is a number, or None where it is open"),
+        ({"size": (5.0, 6.0, 7.0)}, "a range has two ends"),
+        ({"size": float("inf")}, "'size' is asked to be infinite"),
+        ({"kind": ("without", None)}, "which is a range, and it has classes: give one of with N"),
+        ({"size": [6.0, 7.0, 8.0]}, "'size' has 3 values for 2 rows"),
+    ],
+)
+def test_a_wish_that_nothing_can_have_is_refused(model, wish, words):
+    with pytest.raises(ValueError, match=words):
+        model.sample(2, given=wish, random_state=1)
+
+
+def test_a_range_that_a_given_molecule_can_not_have_is_refused_or_told(model, monkeypatch):
+    monkeypatch.setattr(several, "MIN_MASS", 1.0)  # as if every mass were 0
+    with pytest.raises(ValueError, match="No draw has what is asked of 'size'"):
+        model.sample(2, given={"size": (6.0, 9.0)}, random_state=1)
+    monkeypatch.setattr(several, "MIN_MASS", 0.0)
+    fitted = model.model_
+    x = fitted.codec.space.check(fitted.codec.evidence({"molecule": "CO"}))
+    asked = several._Wish.read(fitted, "size", (6.0, 9.0), 1)
+    assert asked.range.share == pytest.approx(
+        float(asked.range.log_mass(fitted.codec.space.unknown(1)).exp()[0])
+    )
+    monkeypatch.setattr(several, "FAR_SHARE", 1.1)
+    with pytest.warns(conjoin.ColumnWarning, match="is .* on average of the rows"):
+        several._refuse_what_no_draw_has([asked], x)
+
+
 def test_a_wish_that_is_rare_is_told(model, monkeypatch):
-    monkeypatch.setattr(several, "MAX_SHARE", 1e-9)  # every choice among few is one
+    monkeypatch.setattr(resampling, "RARE_EFFECTIVE", 1e9)
     with pytest.warns(conjoin.ColumnWarning, match="What is asked is rare: each row was chosen"):
         model.sample(2, given={"thing": "CO", "size": 3.0}, random_state=1)
 
@@ -164,8 +198,8 @@ def test_chosen_rows_have_the_law_of_bayes():
     """x ~ N(0, 1), y | x ~ N(x, 1/2): x | y = 1 ~ N(2/3, 1/3)."""
     draw, stacked = pool(stream(0))
 
-    def weigh(x):
-        return (-((1 - x.value[:, 0]) ** 2)).expand(2000, -1)
+    def weigh(x, rows):
+        return (-((1 - x.value[:, 0]) ** 2)).expand(rows.stop - rows.start, -1)
 
     found = chosen_by(weigh, draw, stacked, 2000, stream(1))
     x = found.x.value[:, 0]
@@ -176,17 +210,52 @@ def test_chosen_rows_have_the_law_of_bayes():
 
 def test_rows_that_ask_for_what_is_rare_have_more_proposals_and_may_repeat():
     draw, stacked = pool(stream(0))
-    plain = chosen_by(lambda x: torch.zeros(50, x.rows), draw, stacked, 50, stream(1))
+    plain = chosen_by(lambda x, rows: torch.zeros(50, x.rows), draw, stacked, 50, stream(1))
     assert plain.proposals == 400
     assert plain.effective == pytest.approx(400)
 
-    def weigh(x):
+    def weigh(x, rows):
         return torch.where(x.value[:, 0] > 2.5, 0.0, -1e3).expand(50, -1)
 
     rare = chosen_by(weigh, draw, stacked, 50, stream(1))
     assert rare.proposals == 3200
     assert (rare.x.value > 2.5).all()
     assert len(rare.x.value.unique()) < 50
+
+
+def test_one_row_has_as_many_proposals_as_a_rare_wish_needs():
+    """x ~ N(0, 1), y | x ~ N(x, .3): x | y = 2.5 has the mean 2.5 / 1.09."""
+    draw, stacked = pool(stream(0))
+
+    def weigh(x, rows):
+        return (-((2.5 - x.value[:, 0]) ** 2) / (2 * 0.3**2)).expand(1, -1)
+
+    each = [chosen_by(weigh, draw, stacked, 1, stream(seed)) for seed in range(60)]
+    assert min(one.proposals for one in each) > 64
+    x = torch.cat([one.x.value[:, 0] for one in each])
+    assert float(x.mean()) == pytest.approx(2.5 / 1.09, abs=0.12)
+    assert sum(one.effective >= 8 for one in each) > 50
+
+
+def test_the_weights_of_many_rows_are_held_in_blocks():
+    draw, stacked = pool(stream(0))
+    seen = []
+
+    def weigh(x, rows):
+        found = torch.zeros(rows.stop - rows.start, x.rows)
+        seen.append((rows.start, rows.stop, x.rows))
+        return found
+
+    found = chosen_by(weigh, draw, stacked, 600, stream(1))
+    assert [each[:2] for each in seen] == [(0, 256), (256, 512), (512, 600)]
+    assert found.proposals == 8 * 600
+    assert len(found.x.value.unique()) == 600
+
+
+def test_a_choice_among_few_is_told():
+    draw, stacked = pool(stream(0))
+    with pytest.warns(conjoin.ColumnWarning, match="among 1,024 draws, 1.0 of which count"):
+        chosen_by(lambda x, rows: x.value.T * 1e3, draw, stacked, 1, stream(1))
 
 
 def test_what_a_predictor_does_not_cover_has_the_word_of_the_base(model):
