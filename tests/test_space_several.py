@@ -1,7 +1,9 @@
 """Several properties of molecules in space, in one model, beside each other or in a table; draws
 with wanted properties; fields of files as targets."""
 
+import copy
 import dataclasses
+import types
 import warnings
 
 import numpy as np
@@ -12,12 +14,16 @@ from test_molecules_in_space import NAMES, TINY, placed, property_of
 from typer.testing import CliRunner
 
 import conjoin
+from conjoin.cli.space import field_of
 from conjoin.cli.verbs import app
+from conjoin.codecs.molecule.codec import MoleculeCodec
 from conjoin.codecs.molecule.files import read_file, write_file
+from conjoin.codecs.table.native import Kind, in_kind
 from conjoin.core import Event, Pair, stream
 from conjoin.joints import resampling
 from conjoin.joints.resampling import chosen_by, log_labels
 from conjoin.questions import several
+from conjoin.questions.side_by_side import parts_of_table
 
 SMALL = dataclasses.replace(TINY, strings={"width": 32, "blocks": 1}, steps=60)
 ROWS = 160
@@ -179,6 +185,128 @@ def test_targets_apart_have_one_density_and_a_model_each(model, some):
         apart.sample(2, y=3.0)
     with pytest.raises(ValueError, match="There is no target 'mass'; choose from size, kind"):
         apart.sample(2, y={"mass": 3.0})
+
+
+# ------------------------------------------------------------------ what a table may hold
+
+
+def test_a_table_is_calibrated_and_evaluated_as_it_was_fitted(model, some):
+    table = table_of(some)
+    again = copy.deepcopy(model)
+    own = again.model_
+    assert again.calibrate(table[:60]) is again
+    assert [len(each.label) for each in own.calibrations] == [60, 60]
+    assert own.calibrations[1].label[1] == own.view("kind").classes.code(table["kind"][1])
+    told = model.evaluate(table[:60])
+    columns = parts_of_table(model.model_, table[:60])[1]
+    x = parts_of_table(model.model_, table[:60])[0]
+    encoded = model.model_.alone.encode(x)
+    log_prob = model.model_.log_prob(columns, encoded).numpy()
+    assert told["all"]["log_loss"] == pytest.approx(-log_prob.mean())
+    with pytest.raises(ValueError, match="size, kind are columns of this model's table"):
+        model.calibrate(table[:60], table["size"][:60])
+
+
+def test_numbers_written_as_words_are_the_numbers(model, some):
+    table = table_of(some)[1:7].reset_index(drop=True)
+    words = table.assign(size=[str(size) for size in table["size"]])
+    assert np.allclose(model.score_samples(words), model.score_samples(table))
+    for wrong, match in [
+        (table.assign(size="big"), "'size'.*'big'"),
+        (table.assign(kind=3), "'kind' has no class '3'; choose from with N, without"),
+        (table[:0], "The table has no rows"),
+        (pd.concat([table, table[["size"]]], axis=1), "More than one column is named 'size'"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            model.score_samples(wrong)
+
+
+def test_properties_without_their_molecule_are_told_to_be_taken_apart(model):
+    alone = pd.DataFrame({"size": [7.0, np.nan], "thing": [None] * 2, "kind": ["without"] * 2})
+    with pytest.warns(conjoin.ColumnWarning, match="1 of 2 rows tell several properties without"):
+        both = model.score_samples(alone)
+    size = model.score_samples(alone[:1].assign(kind=None))
+    assert both[0] == pytest.approx(size[0] + both[1])
+
+
+def test_imputed_numbers_stay_in_the_range_of_the_fit_unless_tails(model, some):
+    lacking = table_of(some)[:40].assign(size=np.nan)
+    own = copy.deepcopy(model)
+    target = own.model_.targets[0]
+    target.range = (6.9, 7.0)
+    drawn = own.impute(lacking, n_draws=1)[0]["size"]
+    assert drawn.between(6.9, 7.0).all()
+    assert not own.impute(lacking, n_draws=1, tails=True)[0]["size"].between(6.9, 7.0).all()
+
+
+def test_impute_of_a_table_refuses_what_is_not_there(model, some):
+    table = table_of(some)[:4]
+    for draws in (0, -1):
+        with pytest.raises(ValueError, match="n_draws must be at least 1"):
+            model.impute(table, n_draws=draws)
+    with pytest.raises(ValueError, match="this table has no target; what is known of size, kind"):
+        model.impute(table, y=3.0)
+    with pytest.raises(ValueError, match="strategy='mode' is not there for molecules in space"):
+        model.impute(table, strategy="mode")
+
+
+def test_a_frame_of_molecules_comes_back_in_another_library(some):
+    frame = pd.DataFrame({"size": [1.0, 2.0], "thing": some[:2]})
+    back = in_kind(frame, Kind("pandas"))
+    assert [one is other for one, other in zip(back["thing"], some, strict=False)] == [True, True]
+
+
+def test_one_column_of_molecules_is_a_list_of_them(some):
+    codec = MoleculeCodec()
+    found = codec.rows(pd.DataFrame({"thing": [some[0], None]}))
+    assert found.molecules[0].smiles == codec.rows([some[0]]).molecules[0].smiles
+    assert found.molecules[1] is None
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([None] * 30, "The column 'new' has no value in any row: leave it out"),
+        (pd.date_range("2020-01-01", periods=30), "The column 'new' holds dates .* give days as"),
+        ([f"name {row}" for row in range(30)], "'new' has 30 different words in 30 rows, as names"),
+    ],
+)
+def test_a_column_that_can_not_stand_beside_is_refused_by_name(some, column, words):
+    table = table_of(some[:30]).assign(new=column)
+    with pytest.raises(ValueError, match=words):
+        conjoin.JointDensity(family=SMALL).fit(table)
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused_as_ever():
+    table = pd.DataFrame(np.arange(18.0).reshape(9, 2), columns=["s", "s"])
+    for some in (table, table.astype(str)):
+        with pytest.raises(ValueError, match="More than one column is named 's'; rename them"):
+            conjoin.JointDensity(family="mixture").fit(some)
+
+
+def test_a_network_of_molecules_reads_no_columns():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=["a", "b"])
+    with pytest.raises(ValueError, match="Several targets need a family that sums"):
+        conjoin.JointRegressor(family="molecules").fit(table, table.add_prefix("y"))
+
+
+def test_a_field_is_of_numbers_where_words_mean_missing(some):
+    told = []
+    voice = types.SimpleNamespace(note=told.append)
+
+    def field(*cells):
+        made = [
+            dataclasses.replace(one, properties={"size": cell})
+            for one, cell in zip(some, cells, strict=False)
+        ]
+        return field_of(made, "size", "new.sdf", voice)
+
+    assert field("1.5", "nan", "2").tolist()[::2] == [1.5, 2.0]
+    assert field("1.5", "nan", "2").isna().tolist() == [False, True, False]
+    assert told[0] == "1 molecules have 'nan' in the field 'size', read as missing."
+    assert field("a", "nan", "2").tolist() == ["a", "nan", "2"]
+    with pytest.raises(ValueError, match=r"new\.sdf: molecule 2 has 'inf' in the field 'size'"):
+        field("1.5", "inf", "2")
 
 
 # ------------------------------------------------------------------ choosing by weights

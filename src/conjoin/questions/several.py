@@ -279,12 +279,16 @@ def _target_of(
     return np.where(wish.known.numpy(), np.asarray(target.decode(wish.value)), drawn)
 
 
-def drawn_targets(model: SeveralTargets, X: Any, generator: torch.Generator) -> pd.DataFrame:
-    """Targets of molecules in space, drawn given each molecule."""
+def drawn_targets(
+    model: SeveralTargets, X: Any, generator: torch.Generator, tails: bool = False
+) -> pd.DataFrame:
+    """Targets of molecules in space, drawn given each molecule, in the ranges of the fit unless
+    ``tails``."""
     x = model.alone.encode(X).event
+    ends = ends_of(model.targets, tails)
     with torch.no_grad():
         each = {
-            target.name: _target_of(model, place, x, None, None, generator)
+            target.name: _target_of(model, place, x, None, ends, generator)
             for place, target in enumerate(model.targets)
         }
     return pd.DataFrame(each)
