@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from conjoin.chemistry.graph import Molecule
@@ -20,6 +21,7 @@ from conjoin.codecs.molecule.faults import fault_of, fault_of_bonds
 from conjoin.codecs.molecule.files import written
 from conjoin.codecs.molecule.reading import claims as holds_molecules
 from conjoin.codecs.molecule.reading import read_molecules, read_numbered
+from conjoin.codecs.table.written import EMPTY_WORDS
 from conjoin.util.files import write_text
 from conjoin.util.near import did_you_mean
 
@@ -66,12 +68,15 @@ def to_fit(path: str, asked: FileOptions, kept: dict[str, Any], voice: Voice) ->
             raise ValueError(f"--{name} is not about molecules in space, which {path} holds.")
     found, told = read_molecules(path, broken="skip" if asked.skip_broken else "refuse")
     voice.note(*told, f"{len(found):,} molecules in space.")
-    return _Fit(found, None if asked.target is None else field_of(found, asked.target, path))
+    return _Fit(found, None if asked.target is None else field_of(found, asked.target, path, voice))
 
 
-def field_of(molecules: Sequence[Molecule | None], name: str, where: str) -> pd.Series:
-    """What the file tells of its molecules in one field, as numbers where all are; empty where a
-    molecule has none. ValueError where no molecule has it."""
+def field_of(
+    molecules: Sequence[Molecule | None], name: str, where: str, voice: Voice
+) -> pd.Series:
+    """What the file tells of its molecules in one field, as numbers where all are but words that
+    mean missing, which is said; empty where a molecule has none. ValueError where no molecule has
+    it, and for infinity among numbers."""
     cells = [None if one is None else one.properties.get(name) for one in molecules]
     told = pd.Series(cells, dtype=object, name=name)
     told = told.where(told.map(lambda cell: cell is not None and str(cell).strip() != ""))
@@ -81,8 +86,22 @@ def field_of(molecules: Sequence[Molecule | None], name: str, where: str) -> pd.
             f"{where}: no molecule has a field {name!r}; the fields are "
             f"{', '.join(every) or 'none'}.{did_you_mean(name, every)}"
         )
-    numbers = pd.to_numeric(told, errors="coerce")
-    return numbers if numbers.isna().equals(told.isna()) else told
+    words = told.map(lambda cell: str(cell).strip().lower() in EMPTY_WORDS) & told.notna()
+    numbers = pd.to_numeric(told.mask(words), errors="coerce")
+    if (told.isna() | words).all() or not numbers.isna().equals(told.isna() | words):
+        return told
+    far = numbers.isin([np.inf, -np.inf])
+    if far.any():
+        row = int(far.argmax())
+        raise ValueError(
+            f"{where}: molecule {row + 1} has {cells[row]!r} in the field {name!r}, and numbers of "
+            "a field must be finite: correct it, or leave the field out of this molecule."
+        )
+    if words.any():
+        shown = ", ".join(map(repr, dict.fromkeys(told[words])))
+        count = int(words.sum())
+        voice.note(f"{count:,} molecules have {shown} in the field {name!r}, read as missing.")
+    return numbers
 
 
 def content_of(molecules: Sequence[Molecule]) -> bytes:
@@ -122,7 +141,7 @@ def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> Any:
             f"No molecule of the file has a field {field!r}, so only what needs none is shown."
         )
         return None
-    return labels(field_of(found, field, "The file").rename(target.name), target)
+    return labels(field_of(found, field, "The file", voice).rename(target.name), target)
 
 
 def refuse_parts(path: str) -> None:

@@ -88,8 +88,7 @@ def thing_beside(frame: Any) -> Any:
     space, beside columns of their properties; None where there is none. ValueError for two."""
     able = [kind for kind in kinds() if kind.stands_beside]
     found = []
-    for name in frame.columns if isinstance(frame, pd.DataFrame) else ():
-        cells = frame[name]
+    for name, cells in frame.items() if isinstance(frame, pd.DataFrame) else ():
         if cells.dtype == object and cells.notna().any():
             known = cells[cells.notna()].tolist()
             found += [name] if any(kind.claims(known) for kind in able) else []

@@ -35,6 +35,7 @@ from conjoin.estimators.reading import (
     read_several,
     read_times,
     read_weight,
+    refuse_columns_beside,
     seed_of,
     split_by,
 )
@@ -67,7 +68,12 @@ from conjoin.questions.impute import completions, impute, status_of_means
 from conjoin.questions.label_shift import Change
 from conjoin.questions.sample import generate
 from conjoin.questions.several import decide_all, evaluate_all, sample_all
-from conjoin.questions.side_by_side import impute_table, log_prob_of_table, things_in
+from conjoin.questions.side_by_side import (
+    impute_table,
+    log_prob_of_table,
+    parts_of_table,
+    things_in,
+)
 
 __all__ = ["AUTO_SECONDS", "Given", "Where", "estimator_of"]
 
@@ -305,6 +311,7 @@ class _JointEstimator(BaseEstimator):
         choose_device(self.device)
         if X.shape[1] == 1:
             return self._fit(X[thing].tolist(), None, **asked)
+        refuse_columns_beside(X.drop(columns=thing))
         self.kind_ = Kind()
         cells = X[thing].astype(object)
         things = cells.where(cells.notna(), None).tolist()
@@ -592,6 +599,19 @@ class _JointEstimator(BaseEstimator):
         model: Any = self.model_
         meant = {target.name: target.meant for target in model.targets}
         return read_several(Y, rows, self.unlabelled, meant, learned=True)
+
+    def _several_rows(
+        self, several: SeveralTargets, X: Any, y: Any
+    ) -> tuple[Any, list[TargetColumn]]:
+        """Rows with their targets, which are columns of the table where it was fitted so."""
+        if not several.columns:
+            rows = several.codec.rows(X)
+            return rows, self._several_labels(y, len(rows))
+        if y is not None:
+            raise ValueError(
+                f"{', '.join(several.names)} are columns of this model's table: leave y out."
+            )
+        return parts_of_table(several, X)
 
     def _target_of_fit(self, y: Any, X: Any, rows: int, start: Start | None = None) -> Labels:
         """Labels of a fit, whose way of writing is learned, or that of the model to begin from."""
@@ -928,8 +948,7 @@ class _JointEstimator(BaseEstimator):
         """
         several = self._several()
         if several is not None:
-            x = several.codec.rows(X)
-            calibrate_several(several, x, self._several_labels(y, len(x)))
+            calibrate_several(several, *self._several_rows(several, X, y))
             return self
         model = self._model()
         if y is not None and continues_texts(model):
@@ -995,11 +1014,12 @@ class _JointEstimator(BaseEstimator):
         Raises
         ------
         ValueError
-            For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have.
+            For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have;
+            a table with molecules in space has neither ``y`` nor another strategy than "mean".
         """
         several = self._several()
-        if several is not None and several.columns and y is None and strategy == "mean":
-            return impute_table(several, X, n_draws, random_state)
+        if several is not None and several.columns:
+            return impute_table(several, X, n_draws, random_state, y, strategy, tails)
         full = impute(self._model(), plain_frame(X), n_draws, random_state, y, strategy, tails)
         kind = kind_of(X)
         if n_draws is None:
@@ -1241,8 +1261,9 @@ class _JointEstimator(BaseEstimator):
     def _evaluate(self, X: Any, y: Any, false_alarm: float, max_error: Any) -> dict[str, Any]:
         several = self._several()
         if several is not None:
-            rows = several.codec.rows(X)
-            columns = None if y is None else self._several_labels(y, len(rows))
+            if y is None and not several.columns:
+                return evaluate_all(several, several.codec.rows(X), None, false_alarm, max_error)
+            rows, columns = self._several_rows(several, X, y)
             return evaluate_all(several, rows, columns, false_alarm, max_error)
         rows = self._model().rows(X)
         if y is None:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from conjoin.codecs.table.doubts import far_labels, label_doubts, shown_merges
 from conjoin.codecs.table.forms import Found
-from conjoin.codecs.table.frame import check_cells, first_half
+from conjoin.codecs.table.frame import check_cells, check_names, first_half
 from conjoin.codecs.table.guess import guess
 from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
@@ -27,6 +27,8 @@ from conjoin.model.targets import TARGETS, Meant
 
 _AS_IT_IS = Meant()
 _SEQUENCES = (list, tuple, set, dict, np.ndarray)
+MIN_NAMED_ROWS = 20  # of a column of words, from which on it may hold names
+NAMES_SHARE = 0.95  # of its words that are different, from which on it does
 
 __all__ = [
     "Labels",
@@ -39,6 +41,7 @@ __all__ = [
     "read_several",
     "read_times",
     "read_weight",
+    "refuse_columns_beside",
     "refuse_times",
     "seed_of",
     "split_by",
@@ -259,6 +262,35 @@ def refuse_times(name: str, cells: np.ndarray, classes: bool) -> None:
             "pd.Timedelta(days=1), and turn answers back by pd.to_datetime(answer, unit='D'); or "
             "leave it among the columns of a JointDensity, whose impute and sample give dates."
         )
+
+
+def refuse_columns_beside(table: pd.DataFrame) -> None:
+    """ValueError for a column that can't stand beside things without columns: one without values,
+    of times, or of words that nearly all stand once."""
+    check_names(list(table.columns))
+    for name, column in table.items():
+        cells = column.dropna().to_numpy(dtype=object)
+        if not len(cells):
+            raise ValueError(f"The column {name!r} has no value in any row: leave it out.")
+        times = times_in(cells)
+        if times:
+            units = "days" if times == "dates" else "seconds"
+            raise ValueError(
+                f"The column {name!r} holds {times} (the first is {cells[0]!s}), and columns "
+                f"beside molecules in space hold numbers or classes: give {units} as numbers."
+            )
+        if all(isinstance(cell, str) for cell in cells) and _are_names(cells):
+            raise ValueError(
+                f"The column {name!r} has {len(set(cells)):,} different words in {len(cells):,} "
+                "rows, as names have, and a class that is there once can't be learned: leave the "
+                "column out, or give numbers as plain numbers."
+            )
+
+
+def _are_names(words: np.ndarray) -> bool:
+    """Whether nearly every word is another one, and none is a bound of a number."""
+    many = len(words) >= MIN_NAMED_ROWS and len(set(words)) >= NAMES_SHARE * len(words)
+    return many and limits_in(words, np.ones(len(words), dtype=bool)) is None
 
 
 def doubts_of(name: str, labels: np.ndarray, known: np.ndarray) -> list[str]:

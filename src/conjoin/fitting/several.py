@@ -80,7 +80,7 @@ def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) ->
         For a family without exact marginals, or data that can't be learned from.
     """
     config = resolve(options.family)
-    _refuse(config)
+    _refuse(config, columns_beside=False)
     count = len(rows.x)
     rows = weighted(replace(rows, y=np.arange(count), known=np.ones(count, dtype=bool)))
     assert rows.y is not None and rows.weight is not None
@@ -98,10 +98,13 @@ def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) ->
     return model
 
 
-def _refuse(config: Any) -> None:
+def _refuse(config: Any, columns_beside: bool) -> None:
+    """``columns_beside``: whether the targets are known to stand beside columns, as a network of
+    things without columns can't read them."""
     name = name_of(config)
     density = config.density
-    if name not in ABLE and not density.takes_blocks and not density.read_by_network:
+    reads = density.read_by_network and not columns_beside
+    if name not in ABLE and not density.takes_blocks and not reads:
         raise ValueError(
             f"Several targets need a family that sums the others out exactly, and {name} does "
             f"not: choose one of {', '.join(ABLE)}, or fit each target by itself."
@@ -129,6 +132,7 @@ def _learn(
     else:
         codec.broaden(rows.x.take(split.fit))
     options.refuse_doubts([*codec.notices, *words])
+    _refuse(config, columns_beside=codec.space.flat)
     if not codec.space.flat and not suited(config, codec.space).density.read_by_network:
         raise ValueError(
             f"Several targets stand beside columns, and {codec.plural} have none: fit each target "

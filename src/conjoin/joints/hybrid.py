@@ -249,7 +249,6 @@ class Hybrid(Joint):
 
     def _chosen_together(self, event: Pair, generator: torch.Generator | None) -> Pair:
         """Rows with their y, chosen from the same proposals."""
-        values, place = torch.unique(event.y.value, return_inverse=True)
         known = event.x.take(slice(0, 1))
 
         def draw(count: int) -> Event:
@@ -258,7 +257,8 @@ class Hybrid(Joint):
             drawn: Event = self.base.sample_conditional(own, generator=generator).x
             return drawn
 
-        def weigh(x: Event) -> Tensor:
+        def weigh(x: Event, rows: slice) -> Tensor:
+            values, place = torch.unique(event.y.value[rows], return_inverse=True)
             return log_labels(self.base, self.predictor, x, values).T[place]
 
         stacked = self.space.x.laid.stacked

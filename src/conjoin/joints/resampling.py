@@ -2,15 +2,17 @@ r"""Rows with a wanted y, where log p(x) knows nothing of y: draws of p(x), chos
 
     p(x | y) = p(x) p(y | x) / p(y)
 
-Draws of p(x) are proposals for all rows at once, and each row takes one by its weight p(y | x) (D.
-Rubin (1987), A noniterative sampling/importance resampling alternative), without replacement as
-long as a tenth of its weight is left (A. Gelman et al. (2013), Bayesian data analysis, section
-10.4): so rows of one call are different, and approximate. More proposals are drawn until the rows
-can be, or there are ``MAX_PER_ROW`` for each.
+Draws of p(x) are proposals for all rows of a block at once, and each row takes one by its weight
+p(y | x) (D. Rubin (1987), A noniterative sampling/importance resampling alternative), without
+replacement as long as a tenth of its weight is left (A. Gelman et al. (2013), Bayesian data
+analysis, section 10.4): so rows of one call are different, and approximate. More proposals are
+drawn until the rows can be, and each is chosen from enough of them, or there are ``MAX_PER_ROW``
+for each. The blocks keep the weights of rows and proposals small: ``BLOCK_ROWS`` rows have 34 MB.
 
 Shape letters: B rows, M proposals, K candidates.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from conjoin.core import Event, Pair, categorical
 from conjoin.core.shapes import Float
+from conjoin.core.warnings import ColumnWarning
 from conjoin.joints.base import Joint
 
 __all__ = ["Chosen", "chosen_by", "log_labels"]
@@ -27,6 +30,9 @@ FIRST_PER_ROW = 8  # proposals for each row of the first round
 MAX_PER_ROW = 64
 MIN_PROPOSALS = 64
 MIN_MAX_PROPOSALS = 1024
+BLOCK_ROWS = 256  # that share their proposals, at most
+MIN_EFFECTIVE = 10.0  # proposals that a row is chosen from, on average, before drawing ends
+RARE_EFFECTIVE = 2.0  # under which the user is told
 ENOUGH = 0.9  # share of the rows that would be different ones if they were drawn independently
 LEFT = 0.1  # of a row's weight, below which a proposal may be taken again
 
@@ -41,14 +47,42 @@ class Chosen(NamedTuple):
 
 
 def chosen_by(
-    weigh: Callable[[Event], Float[Tensor, "B M"]],
+    weigh: Callable[[Event, slice], Float[Tensor, "B M"]],
     draw: Callable[[int], Event],
     stacked: Callable[[list[Event]], Event],
     rows: int,
     generator: torch.Generator | None,
 ) -> Chosen:
-    """``weigh`` gives log p(y | x) of each row's y for some proposals, ``draw`` so many of these,
-    ``stacked`` puts parts of them below one another."""
+    """``weigh`` gives log p(y | x) of each y of a block of rows for some proposals, ``draw`` so
+    many of these, ``stacked`` puts parts of them below one another. A ColumnWarning tells where
+    hardly any proposal counts."""
+    if not rows:
+        return Chosen(draw(1).take(torch.zeros(0, dtype=torch.int64)), 0.0, 0)
+    blocks = [
+        _chosen(weigh, draw, stacked, slice(start, min(start + BLOCK_ROWS, rows)), generator)
+        for start in range(0, rows, BLOCK_ROWS)
+    ]
+    effective = sum(block.effective * block.x.rows for block in blocks) / rows
+    proposals = sum(block.proposals for block in blocks)
+    if effective < RARE_EFFECTIVE:
+        warnings.warn(
+            f"What is asked is rare: each row was chosen among {blocks[0].proposals:,} draws, "
+            f"{effective:.1f} of which count, so that rows are as near to it as these are, and may "
+            "repeat.",
+            ColumnWarning,
+            stacklevel=6,
+        )
+    return Chosen(stacked([block.x for block in blocks]), effective, proposals)
+
+
+def _chosen(
+    weigh: Callable[[Event, slice], Float[Tensor, "B M"]],
+    draw: Callable[[int], Event],
+    stacked: Callable[[list[Event]], Event],
+    block: slice,
+    generator: torch.Generator | None,
+) -> Chosen:
+    rows = block.stop - block.start
     count = max(MIN_PROPOSALS, FIRST_PER_ROW * rows)
     most = max(MIN_MAX_PROPOSALS, MAX_PER_ROW * rows)
     parts: list[Event] = []
@@ -56,15 +90,16 @@ def chosen_by(
     total = 0
     while True:
         parts.append(draw(count))
-        weights.append(weigh(parts[-1]))
+        weights.append(weigh(parts[-1], block))
         total += count
         log_weight = torch.cat(weights, 1)
         share = log_weight.softmax(1)
-        if total >= most or float(share.sum(0).clamp_max(1).sum()) >= ENOUGH * rows:
+        effective = float((1 / share.square().sum(1)).mean())
+        different = float(share.sum(0).clamp_max(1).sum()) >= ENOUGH * rows
+        if total >= most or (different and effective >= MIN_EFFECTIVE):
             break
         count = min(total, most - total)
     place = _without_replacement(log_weight, generator)
-    effective = float((1 / share.square().sum(1)).mean()) if rows else 0.0
     return Chosen(stacked(parts).take(place), effective, total)
 
 

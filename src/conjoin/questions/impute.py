@@ -29,7 +29,7 @@ from conjoin.questions.conditionals import (
 )
 from conjoin.questions.ranges import draw_in_range, lifted, settled
 
-__all__ = ["STRATEGIES", "completions", "impute", "status_of_means"]
+__all__ = ["STRATEGIES", "check_draws", "completions", "impute", "status_of_means"]
 
 
 STRATEGIES = ("mean", "median", "mode")
@@ -51,7 +51,7 @@ def impute(
     greatest of the fit, unless ``tails``. Draws come from the exact conditional where the model has
     it; so do means, see ``status_of_means``. ``y``: the class, or the number, that every row is
     taken to have."""
-    _check_draws(n_draws)
+    check_draws(n_draws)
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}.")
     rows = model.rows(X)
@@ -226,7 +226,7 @@ def completions(
     B) log p of every completed row, nats in the raw data's units: log p(x), or log p(x, y) where
     ``y`` is given."""
     given = model.rows(X)
-    _check_draws(n_draws)
+    check_draws(n_draws)
     rows = len(given)
     many = n_draws or 1
     every = given.take(np.tile(np.arange(rows), many))
@@ -237,7 +237,8 @@ def completions(
     return ranked, np.take_along_axis(log_prob, order, 0)
 
 
-def _check_draws(n_draws: int | None) -> None:
+def check_draws(n_draws: int | None) -> None:
+    """ValueError for fewer than one draw; None asks for none."""
     if n_draws is not None and n_draws < 1:
         raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
 

@@ -15,17 +15,16 @@ from conjoin.joints.resampling import chosen_by, log_labels
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.censored import TargetColumn
 from conjoin.model.model import Model
-from conjoin.model.predictive import Predictive, predictive
 from conjoin.model.several import MIN_MASS, SeveralTargets
 from conjoin.questions.decide import ACCEPT, AMBIGUOUS, UNFAMILIAR, decide
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.ranges import draw_in_range, ends_of, lifted
+from conjoin.questions.wishes import FAR_SHARE, Wish, about, refuse_far_wishes, wishes_of
 from conjoin.util.plain import plain_value
 
 __all__ = ["decide_all", "drawn_targets", "evaluate_all", "predict_all", "proba_all", "sample_all"]
 
 SHARED = ("familiarity", "log_prob")  # of x, the same for all targets
-MAX_SHARE = 0.5  # of one proposal in the choice of a row, above which the wish is called rare
 
 
 def predict_all(model: SeveralTargets, X: Any) -> pd.DataFrame:
@@ -233,9 +232,9 @@ def _sample_beside(
         drawn: Event = density.sample_conditional(row, generator=generator)
         return drawn
 
-    def weigh(x: Event) -> torch.Tensor:
+    def weigh(x: Event, rows: slice) -> torch.Tensor:
         with torch.no_grad():
-            each = [wish.log_weight(x) for wish in wishes]
+            each = [wish.log_weight(x, rows) for wish in wishes]
         return torch.stack(each).sum(0)
 
     told: dict[str, Any] = {}
@@ -244,14 +243,7 @@ def _sample_beside(
         chosen = chosen_by(weigh, draw, stacked, n, generator)
         x = chosen.x
         told = {"proposals": chosen.proposals, "effective": chosen.effective}
-        if chosen.effective < 1 / MAX_SHARE:
-            warnings.warn(
-                f"What is asked is rare: each row was chosen among {chosen.proposals:,} draws, "
-                f"{chosen.effective:.1f} of which count, so that rows are as near to it as these "
-                "are, and may repeat.",
-                ColumnWarning,
-                stacklevel=4,
-            )
+        _refuse_what_no_draw_has(wishes, x)
     else:
         x = draw(n)
     asked = {wish.name: wish for wish in wishes}
@@ -276,23 +268,27 @@ def _target_of(
 ) -> np.ndarray:
     """(B,) one target of drawn rows: as asked, in the range that is asked for, or drawn."""
     target: Any = model.targets[place]
-    if wish is not None and wish.value is None:
+    if wish is not None and wish.range is not None:
         return np.asarray(target.decode(wish.draw(x, generator)))
     value = _drawn_target(model, place, x, generator)
     if ends is not None and not target.discrete:
         value = value.clamp(ends[0][place], ends[1][place])
     drawn = np.asarray(target.drawn(value))
-    if wish is None or wish.value is None:
+    if wish is None:
         return drawn
     return np.where(wish.known.numpy(), np.asarray(target.decode(wish.value)), drawn)
 
 
-def drawn_targets(model: SeveralTargets, X: Any, generator: torch.Generator) -> pd.DataFrame:
-    """Targets of molecules in space, drawn given each molecule."""
+def drawn_targets(
+    model: SeveralTargets, X: Any, generator: torch.Generator, tails: bool = False
+) -> pd.DataFrame:
+    """Targets of molecules in space, drawn given each molecule, in the ranges of the fit unless
+    ``tails``."""
     x = model.alone.encode(X).event
+    ends = ends_of(model.targets, tails)
     with torch.no_grad():
         each = {
-            target.name: _target_of(model, place, x, None, None, generator)
+            target.name: _target_of(model, place, x, None, ends, generator)
             for place, target in enumerate(model.targets)
         }
     return pd.DataFrame(each)
@@ -318,74 +314,99 @@ def _drawn_target(
 
 @dataclass(frozen=True)
 class _Wish:
-    """What is asked of one target, in event units: ``value`` (B,) of the rows in which one is asked
-    for (``known``), or the ends of a range."""
+    """What is asked of one target: ``range``, of all rows, or ``value`` (B,), in event units, of
+    the rows in which one is asked for (``known``)."""
 
     view: Model
-    name: str
-    value: torch.Tensor | None
+    range: Wish | None
+    value: torch.Tensor
     known: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    rows: int
 
     @classmethod
     def read(cls, model: SeveralTargets, name: str, wish: Any, rows: int) -> "_Wish":
-        """ValueError for an unknown target, or a wish that it can't have."""
+        """ValueError for an unknown target, or a wish that it can't have, or that hardly anything
+        of the data is near."""
         view = model.view(name)
         target: Any = view.target
-        every = torch.ones(rows, dtype=torch.bool)
         wish = plain_value(wish)
-        if isinstance(wish, tuple) and len(wish) == 2 and not target.discrete:
-            ends = [None if end is None else target.asked(end) for end in wish]
-            grid = torch.tensor(view.state.grid, dtype=torch.float64)
-            known = [end for end in ends if end is not None]
-            if sorted(known) != known:
-                raise ValueError(
-                    f"{name!r} is asked to lie from {wish[0]!r} to {wish[1]!r}: the first must "
-                    "not exceed the second."
-                )
-            low, high = (
-                grid[place] if end is None else target.encode_asked(np.array([end])).value[0]
-                for place, end in zip((0, -1), ends, strict=True)
-            )
-            return cls(view, name, None, every, low, high, rows)
+        known = torch.ones(rows, dtype=torch.bool)
+        value = torch.zeros(rows, dtype=torch.float64)
+        if isinstance(wish, tuple):
+            return cls(view, _range(model, name, wish), value, known)
         values = np.full(rows, wish) if np.ndim(wish) == 0 else np.asarray(wish)
-        if len(values) != rows:
+        if values.shape != (rows,):
             raise ValueError(
                 f"{name!r} has {len(values)} values for {rows} rows; give one value, a range "
                 "(low, high), or one value for each row."
             )
-        nothing = torch.zeros(())
-        open_ = pd.isna(values)
-        value = torch.zeros(rows, dtype=torch.float64)
-        if not open_.all():
-            value[torch.as_tensor(~open_)] = target.encode_asked(values[~open_]).value
-        return cls(view, name, value, torch.as_tensor(~open_), nothing, nothing, rows)
+        known = torch.as_tensor(~pd.isna(values))
+        if known.any():
+            value[known] = target.encode_asked(values[known.numpy()]).value
+        if not value.isfinite().all():
+            raise ValueError(f"{name!r} is asked to be infinite: give finite numbers.")
+        return cls(view, None, value, known)
 
-    def log_weight(self, x: Event) -> torch.Tensor:
-        """(B, M) log p(wish of each row | x) of M rows."""
-        if self.value is None:
-            law = self._predictive(x)
-            ends = (end.expand(x.rows) for end in (self.low, self.high))
-            low, high = (law.level(end) for end in ends)
-            return (high - low).clamp_min(MIN_MASS).log().expand(self.rows, -1)
-        values, place = torch.unique(self.value, return_inverse=True)
+    @property
+    def name(self) -> str:
+        return str(self.view.pair.target.name)
+
+    def log_weight(self, x: Event, rows: slice) -> torch.Tensor:
+        """(B, M) log p(wish of each of these rows | x) of M rows."""
+        known = self.known[rows]
+        if self.range is not None:
+            return self.range.log_mass(x).expand(len(known), -1)
+        values, place = torch.unique(self.value[rows], return_inverse=True)
         pair: Any = self.view.pair
         predictor = pair.separate_predictor
         base = pair if predictor is None else pair.base
         found = log_labels(base, predictor, x, values).T[place]
-        return torch.where(self.known[:, None], found, 0.0)
+        return torch.where(known[:, None], found, 0.0)
 
     def draw(self, x: Event, generator: torch.Generator) -> torch.Tensor:
         """(B,) the target of the rows: drawn within the range."""
-        found = self._predictive(x)
-        ends = [end.expand(x.rows) for end in (self.low, self.high)]
-        low, high = (found.level(end) for end in ends)
+        assert self.range is not None
+        found = about(self.view, x)
+        ends = torch.tensor([self.range.low, self.range.high], dtype=torch.float64)
+        low, high = (found.level(end) for end in ends[:, None].expand(-1, x.rows))
         at = torch.rand(x.rows, generator=generator, dtype=torch.float64)
         drawn = found.quantile((low + at * (high - low))[:, None])[:, 0]
-        return drawn.clamp(self.low, self.high)
+        return drawn.clamp(*ends)
 
-    def _predictive(self, x: Event) -> Predictive:
-        grid = torch.tensor(self.view.state.grid, dtype=torch.float64)
-        return predictive(self.view.pair, x, grid, self.view.state.direct)
+
+def _range(model: SeveralTargets, name: str, ends: tuple[Any, ...]) -> Wish:
+    target: Any = model.view(name).target
+    if target.discrete:
+        raise ValueError(
+            f"{name!r} is asked to be {ends!r}, which is a range, and it has classes: give one of "
+            f"{', '.join(map(str, target.labels))}, or a list of one for each row."
+        )
+    if any(end is not None and np.isnan(target.asked(end)) for end in ends):
+        raise ValueError(
+            f"{name!r} is asked to lie in {ends!r}: an end is a number, or None where it is open."
+        )
+    (wish,) = wishes_of(model, {name: ends})
+    if wish.share < FAR_SHARE:
+        refuse_far_wishes([wish])
+    return wish
+
+
+def _refuse_what_no_draw_has(wishes: list[_Wish], x: Event) -> None:
+    """ValueError for a range in which the target of a drawn row can't lie, a ColumnWarning where it
+    hardly can."""
+    for wish in wishes:
+        if wish.range is None:
+            continue
+        mass = wish.range.log_mass(x).exp()
+        words = f"p({wish.name} in the range that is asked for | molecule)"
+        if (mass <= MIN_MASS * 1.01).any():
+            raise ValueError(
+                f"No draw has what is asked of {wish.name!r}: {words} is 0 even of the best. Ask "
+                "for a wider range, or leave out what else is given."
+            )
+        if mass.mean() < FAR_SHARE:
+            warnings.warn(
+                f"{words} is {float(mass.mean()):.1g} on average of the rows: they are not as "
+                "asked, their values are drawn from the tail that is.",
+                ColumnWarning,
+                stacklevel=5,
+            )

@@ -132,6 +132,9 @@ class MoleculeCodec(Codec):
             return raw
         if isinstance(raw, Molecule):
             raw = [raw]
+        if isinstance(raw, pd.DataFrame) and raw.shape[1] == 1:
+            cells = raw.iloc[:, 0].astype(object)
+            raw = cells.where(cells.notna(), None).tolist()
         if isinstance(raw, list | tuple) and raw and all(one is None for one in raw):
             return self._rows(raw)
         if isinstance(raw, pd.Series | pd.DataFrame) or not claims(raw):

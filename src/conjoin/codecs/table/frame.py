@@ -22,7 +22,7 @@ from conjoin.codecs.table.values import quoted
 from conjoin.core.warnings import ColumnWarning
 from conjoin.util.plain import plain_value
 
-__all__ = ["as_frame", "check_cells", "from_dict", "is_named"]
+__all__ = ["as_frame", "check_cells", "check_names", "from_dict", "is_named"]
 
 Series = Any  # a pandas Series of any cell type
 
@@ -72,7 +72,7 @@ def as_frame(
     is_file = isinstance(X, str | Path)
     frame = frame_in(X, as_written) if is_file else _frame(X, columns)
     _check_shape(frame)
-    _check_names(list(frame.columns))
+    check_names(list(frame.columns))
     if any(isinstance(name, np.generic) for name in frame.columns):
         frame = frame.set_axis(
             pd.Index(list(map(plain_value, frame.columns)), dtype=object), axis=1
@@ -197,7 +197,8 @@ def _check_shape(frame: pd.DataFrame) -> None:
         )
 
 
-def _check_names(names: list[Any]) -> None:
+def check_names(names: list[Any]) -> None:
+    """ValueError for a name that is no name of a column, or stands twice."""
     odd = [
         name
         for name in names

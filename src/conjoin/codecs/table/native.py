@@ -132,7 +132,7 @@ def in_kind(frame: Any, kind: Kind) -> Any:
 
         table = pa.Table.from_pandas(named, preserve_index=False).replace_schema_metadata(None)
         out = nw.DataFrame.from_arrow(table, backend=backend)
-    except ImportError:
+    except (ImportError, ValueError):  # Arrow raises the latter for cells that it can't hold
         cells = {name: _listed(named[name]) for name in named}
         out = nw.from_dict(cells, backend=backend)
     typed = {
