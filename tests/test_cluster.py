@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import runpy
 import signal
 import socket
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 import conjoin
 from conjoin.cli import run
 from conjoin.cli.cluster import UNIQUE, Table, cluster_of, pieces_of
-from conjoin.cli.verbs import _with_address
+from conjoin.cli.verbs import _sentence, _with_address
 from conjoin.cli.voice import Voice
 from conjoin.codecs.table import Limits
 from conjoin.core import CapabilityError
@@ -176,6 +177,10 @@ def test_what_comes_up_in_a_worker_travels_with_the_answer(monkeypatch):
     assert one.energy.method.startswith("CPU time")
     assert type(two.error) is NotImplementedError or isinstance(two.error, ValueError)
     assert "two parts" in str(two.error)
+    sent = pickle.loads(pickle.dumps(two.error))
+    assert _sentence(sent) == (
+        "This model was asked for log p of a, but declares two parts. Ask for less."
+    )
     assert "in ask" in two.error.__notes__[0]
     broken = Parcel(None, error=OSError(2, "No such file", "a.csv"))
     passed = worker(_boxed(broken))["parcel"][0]

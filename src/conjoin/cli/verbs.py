@@ -30,7 +30,7 @@ from conjoin.cli import (
 from conjoin.cli.files import asked_models, spent_elsewhere
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
-from conjoin.serving.cluster import LOCAL
+from conjoin.serving.cluster import LOCAL, OF_A_MODEL
 from conjoin.util.energy import Tally
 from conjoin.util.energy_record import note_down
 
@@ -277,11 +277,8 @@ def _codec(encoding: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, NotImplementedError):
-        from conjoin.core.capabilities import CapabilityError
-
-        if isinstance(error, CapabilityError):
-            return error.of_a_model
+    if isinstance(error, NotImplementedError):  # of a CapabilityError, from a worker too
+        return getattr(error, OF_A_MODEL, str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'input/output'}: {error.strerror}."
     return str(error)

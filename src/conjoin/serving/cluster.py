@@ -45,6 +45,7 @@ QUIET = {
 }
 # errors as the surfaces know them; an error travels as the first that it is
 KNOWN = (NotImplementedError, ValueError, TypeError, ImportError, MemoryError, OSError)
+OF_A_MODEL = "of_a_model"  # the sentence of a CapabilityError without the names of classes
 END = "end"
 
 
@@ -350,5 +351,8 @@ def _portable(error: Exception) -> Exception:
         known = next((kind for kind in KNOWN if isinstance(error, kind)), None)
         words = str(error)
         out = RuntimeError(f"{type(error).__name__}: {words}") if known is None else known(words)
+    of_a_model = getattr(error, OF_A_MODEL, None)
+    if of_a_model is not None:
+        vars(out)[OF_A_MODEL] = of_a_model
     out.add_note("".join(traceback.format_exception(error)))
     return out
