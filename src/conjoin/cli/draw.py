@@ -32,6 +32,7 @@ STRIP_STATES = 8  # of a way from noise, that are shown
 MAX_STRIPS = 8  # pictures whose way is shown
 USUAL_ALTERNATIVES = 5  # of a string, where files of pictures are asked about
 DRAWN_ROWS = 10_000  # that a worker of a cluster draws at a time
+OTHER_TOKENS = "Tokens are chosen otherwise than by p: these are no draws of the joint model"
 ACCEPTANCE = "acceptance"  # in the attrs of drawn rows: the share that kept constraints
 REPLACED = "in place of"  # the column of cells that could not be read
 
@@ -142,14 +143,35 @@ def sample(
 
 def _tell_altered(asked: dict[str, Any], voice: Voice) -> None:
     """Why rows that are drawn so are no draws of the joint model."""
+    for words in _altered(asked):
+        voice.aside(f"{words}.")
+
+
+def _altered(asked: dict[str, Any]) -> list[str]:
+    """Why rows that are drawn so are no draws of the joint model."""
+    found = []
     if asked["guidance"]:
         words = f"What is given is exaggerated by {asked['guidance']:g}"
-        voice.aside(f"{words}: no draws of the joint model.")
+        found.append(f"{words}: no draws of the joint model")
     if asked["precision"] != "float32":
         words = f"The network is rounded to {asked['precision']}"
-        voice.aside(f"{words}: these are no draws of the joint model.")
-    if (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0):
-        voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
+        found.append(f"{words}: these are no draws of the joint model")
+    if _tokens_altered(asked):
+        found.append(OTHER_TOKENS)
+    return found
+
+
+def _tokens_altered(asked: dict[str, Any]) -> bool:
+    return (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0)
+
+
+def _worth(known: str | None, asked: dict[str, Any]) -> dict[str, str]:
+    """The status of draws that are asked for otherwise than as draws of the joint model; ``known``:
+    what their frame says of it, which knows nothing of the choice of tokens."""
+    words = _altered(asked)
+    if known is not None:
+        words = [known, OTHER_TOKENS] if _tokens_altered(asked) else [known]
+    return {"status": "; ".join(words)} if words else {}
 
 
 def _drawn_in_blocks(
@@ -217,8 +239,9 @@ def _tell_draws(
     voice: Voice,
 ) -> None:
     """The draws, on the screen or in the file; ``writer``: of pictures."""
+    worth = _worth(getattr(X, "attrs", {}).get("status"), asked)
     if writer is not None:
-        _write_drawn(writer, model, X, drawn, str(out), voice)
+        _write_drawn(writer, model, X, drawn, str(out), voice, worth)
         return
     X = _framed(model, X)
     _say_rows(X, asked["where"], model.codec, out, voice)
@@ -226,13 +249,14 @@ def _tell_draws(
         y_column = drawn if out is None else model.target.write(drawn)
         X = X.assign(**{str(model.target.name): y_column})
     if out is not None and out.endswith(SHEET):
-        _write_sheet(X, out, voice)
+        _write_sheet(X, out, voice, worth)
         return
     table = _placed(X, out)
     told = asked["even"] or asked["guidance"]
     if told and out != "-" and "status" in X.attrs:
         voice.note(f"status: {X.attrs['status']}.")
-    answer(table, out, voice, **(X.attrs if asked["where"] or told else {}))
+    share = {ACCEPTANCE: X.attrs[ACCEPTANCE]} if asked["where"] else {}
+    answer(table, out, voice, **share, **worth)
 
 
 def _claim_strip(target: Any, out: str, force: bool, others: dict[str, Any]) -> None:
@@ -313,15 +337,16 @@ def _claim_table(codec: Any, out: str | None, force: bool) -> None:
     claim_beside(codec, out, force)
 
 
-def _write_sheet(table: Any, out: str, voice: Voice) -> None:
-    """The pictures of a table on one sheet, and what stands beside each."""
+def _write_sheet(table: Any, out: str, voice: Voice, worth: dict[str, str]) -> None:
+    """The pictures of a table on one sheet, and what stands beside each; ``worth``: their status,
+    where it is told."""
     from conjoin.cli.pictures import sheet_of
 
     rest = sheet_of(table, out)
     for row, words in enumerate(rest.astype(str).agg("; ".join, axis=1), 1):
         voice.note(f"{row}: {words}")
     voice.path(f"{len(table):,} pictures lie in {out}.")
-    voice.json({"rows": rest.to_dict("records"), "out": out})
+    voice.json({"rows": rest.to_dict("records"), "out": out, **worth})
 
 
 def _placed(table: Any, out: str | None) -> Any:
@@ -331,7 +356,16 @@ def _placed(table: Any, out: str | None) -> Any:
     return placed(table, out)
 
 
-def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voice: Voice) -> None:
+def _write_drawn(
+    writer: Any,
+    model: Any,
+    drawn: Any,
+    labels: Any,
+    out: str,
+    voice: Voice,
+    worth: dict[str, str],
+) -> None:
+    """Drawn pictures or molecules in their files; ``worth`` as of ``_write_sheet``."""
     import pandas as pd
 
     if out.endswith(TABLES):
@@ -340,13 +374,14 @@ def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voi
             frame if labels is None else frame.assign(**{str(model.target.name): labels}),
             out,
             voice,
+            **worth,
         )
         return
     named = None if labels is None else pd.Series(labels, name=str(model.target.name))
     count = writer.write_drawn(drawn, named, model.codec, out, voice)
     lie = "s lie" if count > 1 else " lies"
     voice.path(f"{count:,} {model.codec.noun}{lie} in {out}.")
-    voice.json({"rows": count, "out": out})
+    voice.json({"rows": count, "out": out, **worth})
 
 
 def _wanted_or_range(target: Any, text: str) -> Any:

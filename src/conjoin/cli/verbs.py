@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -222,6 +223,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     tally = Tally()
     try:
         with _notes(), tally:
+            _refuse_no_address(given)
             code = app(args=given or ["--help"], prog_name="conjoin", standalone_mode=False)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
@@ -256,6 +258,21 @@ def _with_address(given: Sequence[str]) -> list[str]:
         if word == RAY and not ADDRESS.fullmatch(following):
             out.append(LOCAL)
     return out
+
+
+def _refuse_no_address(given: Sequence[str]) -> None:
+    """ValueError where what stands behind ``--ray`` is no address, and no file or folder either: a
+    host without its port would be read as the model."""
+    alone = [RAY, LOCAL]
+    for place in range(len(given) - 2):
+        word = given[place + 2]
+        if list(given[place : place + 2]) != alone or word.startswith("-"):
+            continue
+        if not Path(word).expanduser().exists():
+            raise ValueError(
+                f"--ray {word}: {word!r} is no address of a cluster (auto, or host:port, such as "
+                "10.0.0.1:6379), and there is no model or table of that name."
+            )
 
 
 def _note_energy(tally: Tally) -> None:
