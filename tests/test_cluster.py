@@ -201,6 +201,35 @@ def test_the_share_of_kept_rows_is_that_of_all_blocks(here, capsys):
     assert len(found["table"]) == 40
     assert all(row["price"] <= row["weight"] for row in found["table"])
     assert 0 < found["acceptance"] < 1
+    told(capsys, "sample model -n 40 --seed 1 --where price<=weight --no-mark -q -o whole.csv")
+    line = f"{line} --chunk-rows 15 --no-mark -o"
+    written = json.loads(told(capsys, f"{line} pieces.csv").out)
+    assert written["acceptance"] == found["acceptance"]
+    assert (written["rows"], written["out"]) == (40, "pieces.csv")
+    pieces = pd.read_csv("pieces.csv")
+    assert list(pieces) == list(pd.read_csv("whole.csv"))
+    assert pieces.to_dict("list") == pd.DataFrame(found["table"]).to_dict("list")
+    told(capsys, f"{line} pieces.parquet")
+    assert pd.read_parquet("pieces.parquet").to_dict("list") == pieces.to_dict("list")
+
+
+def test_blocks_are_written_as_they_come(here, capsys, monkeypatch):
+    held = []
+
+    def write(tables, path, alike=None):
+        for table in tables:
+            held.append((len(table), len(drawn)))
+
+    drawn = []
+    draw = conjoin.JointClassifier.sample
+    monkeypatch.setattr(
+        conjoin.JointClassifier,
+        "sample",
+        lambda self, n, **asked: (drawn.append(n), draw(self, n, **asked))[1],
+    )
+    monkeypatch.setattr("conjoin.cli.ask.write", write)
+    told(capsys, "sample model -n 50 --seed 3 --chunk-rows 20 --no-mark -q -o never.csv")
+    assert held == [(20, 1), (20, 2), (10, 3)]
 
 
 @pytest.mark.parametrize(
@@ -512,9 +541,10 @@ def test_a_piece_that_ends_every_worker_ends_the_command(ray, here, monkeypatch)
         return piece
 
     found = []
-    with joined() as workers, pytest.raises(ConnectionError, match="Piece 2 was asked about 2"):
-        for answer, _ in answered("model", lambda estimator: iter("abc"), ask, workers):
-            found.append(answer)
+    with joined() as workers:
+        answers = answered("model", lambda estimator: iter("abc"), ask, workers)
+        with pytest.raises(ConnectionError, match="Piece 2 was asked about 2"):
+            found.extend(answer for answer, _ in answers)
     assert found == ["a"]
     assert ray.data.DataContext.get_current().target_max_block_size == before
 
