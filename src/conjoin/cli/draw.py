@@ -170,7 +170,7 @@ def _tokens_altered(asked: dict[str, Any]) -> bool:
     return (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0)
 
 
-def _worth(known: str | None, asked: dict[str, Any]) -> dict[str, str]:
+def _worth(known: str | None, asked: dict[str, Any]) -> dict[str, Any]:
     """The status of draws that are asked for otherwise than as draws of the joint model; ``known``:
     what their frame says of it, which knows nothing of the choice of tokens."""
     words = _altered(asked)
@@ -305,7 +305,7 @@ def _tell_draws(
         return
     table = _placed(X, out)
     _say_status(X.attrs.get("status"), asked, out, voice)
-    share = {ACCEPTANCE: X.attrs[ACCEPTANCE]} if asked["where"] else {}
+    share: dict[str, Any] = {ACCEPTANCE: X.attrs[ACCEPTANCE]} if asked["where"] else {}
     answer(table, out, voice, **share, **worth)
 
 
@@ -386,7 +386,7 @@ def _claim_table(codec: Any, out: str | None, force: bool) -> None:
     claim_beside(codec, out, force)
 
 
-def _write_sheet(table: Any, out: str, voice: Voice, worth: dict[str, str]) -> None:
+def _write_sheet(table: Any, out: str, voice: Voice, worth: dict[str, Any]) -> None:
     """The pictures of a table on one sheet, and what stands beside each; ``worth``: their status,
     where it is told."""
     from conjoin.cli.pictures import sheet_of
@@ -412,7 +412,7 @@ def _write_drawn(
     labels: Any,
     out: str,
     voice: Voice,
-    worth: dict[str, str],
+    worth: dict[str, Any],
 ) -> None:
     """Drawn pictures or molecules in their files; ``worth`` as of ``_write_sheet``."""
     import pandas as pd
