@@ -169,9 +169,10 @@ def _workers_of(ray: Any, asked: int | None) -> int:
 
 def _processors() -> int:
     """Those of this machine that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except AttributeError:  # of other systems than Linux
+        return os.cpu_count() or 1
 
 
 def _refuse_more(asked: int | None, there: int, where: str) -> None:
