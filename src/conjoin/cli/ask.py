@@ -58,6 +58,7 @@ def predict(
     cluster = cluster_of(ray, workers, device, data)
     claim(out, force)
     found = model_of(model, device)
+    _refuse_without_target(found)
     say_unfinished(found, voice)
     limits = limits_of(max_bytes, max_ratio, max_columns)
     rows = Table(data, limits, chunk_rows, part, voice, skip_broken)
@@ -68,6 +69,14 @@ def predict(
         ask = partial(_predicted_there, out=out)
         tables = cluster.answers(model, partial(pieces_of, rows), ask)
     answers(tables, out, voice)
+
+
+def _refuse_without_target(model: Any) -> None:
+    if model.target is None:
+        raise ValueError(
+            "This model has no target, so there is nothing to predict: ask decide, impute or "
+            "sample."
+        )
 
 
 def _predicted(model: Any, rows: Any, out: str | None) -> Any:
@@ -106,11 +115,6 @@ def _predictions(model: Any, frame: Any) -> Any:
 
     from conjoin.questions.predict import log_proba, means, quantiles
 
-    if model.target is None:
-        raise ValueError(
-            "This model has no target, so there is nothing to predict: ask decide, impute or "
-            "sample."
-        )
     if model.has_classes:
         proba = np.exp(log_proba(model, frame))
         table = pd.DataFrame({str(model.target.name): model.target.labels[proba.argmax(1)]})
@@ -261,6 +265,7 @@ def decide(
     voice = Voice(quiet, as_json, out == "-")
     cluster = cluster_of(ray, workers, device, data)
     claim(out, force)
+    _claim_log(log)
     estimator = load_model(model, device)
     target = estimator.model_.target
     errors = max_error_of(max_error, target)
@@ -308,6 +313,18 @@ def decide(
     _say_counts(tally, sum(hopeless), voice)
     if energy:
         voice.aside(_energy_words(took()))
+
+
+def _claim_log(path: str | None) -> None:
+    """OSError, before any work is done, where the log could not be written in the end."""
+    if path is None:
+        return
+    log = Path(path)
+    new = not log.exists()
+    if new or log.is_file() or log.is_dir():  # a pipe would end for who reads it
+        log.open("a", encoding="utf-8").close()
+    if new:
+        log.unlink()
 
 
 def _verdicts(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.ask import answer
+from conjoin.cli.ask import answer, answers
 from conjoin.cli.cluster import Cluster, cluster_of
 from conjoin.cli.files import (
     at_once,
@@ -32,6 +32,7 @@ STRIP_STATES = 8  # of a way from noise, that are shown
 MAX_STRIPS = 8  # pictures whose way is shown
 USUAL_ALTERNATIVES = 5  # of a string, where files of pictures are asked about
 DRAWN_ROWS = 10_000  # that a worker of a cluster draws at a time
+OTHER_TOKENS = "Tokens are chosen otherwise than by p: these are no draws of the joint model"
 ACCEPTANCE = "acceptance"  # in the attrs of drawn rows: the share that kept constraints
 REPLACED = "in place of"  # the column of cells that could not be read
 
@@ -135,32 +136,58 @@ def sample(
     if cluster is None and chunk_rows is None:
         X, drawn = estimator.sample(n, **asked)
     else:
-        X, drawn = _drawn_in_blocks(estimator, model, n, asked, chunk_rows or DRAWN_ROWS, cluster)
+        blocks = _drawn_blocks(estimator, model, n, asked, chunk_rows or DRAWN_ROWS, cluster)
+        if writer is None and _streams(estimator.model_.codec, out):
+            with marked(*of_draws, out, mark, seed):
+                _write_blocks(estimator.model_, blocks, asked, str(out), voice)
+            return
+        X, drawn = _at_once(list(blocks))
     with marked(*of_draws, out, mark, seed):
         _tell_draws(estimator.model_, X, drawn, asked, writer, out, voice)
 
 
 def _tell_altered(asked: dict[str, Any], voice: Voice) -> None:
     """Why rows that are drawn so are no draws of the joint model."""
+    for words in _altered(asked):
+        voice.aside(f"{words}.")
+
+
+def _altered(asked: dict[str, Any]) -> list[str]:
+    """Why rows that are drawn so are no draws of the joint model."""
+    found = []
     if asked["guidance"]:
         words = f"What is given is exaggerated by {asked['guidance']:g}"
-        voice.aside(f"{words}: no draws of the joint model.")
+        found.append(f"{words}: no draws of the joint model")
     if asked["precision"] != "float32":
         words = f"The network is rounded to {asked['precision']}"
-        voice.aside(f"{words}: these are no draws of the joint model.")
-    if (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0):
-        voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
+        found.append(f"{words}: these are no draws of the joint model")
+    if _tokens_altered(asked):
+        found.append(OTHER_TOKENS)
+    return found
 
 
-def _drawn_in_blocks(
+def _tokens_altered(asked: dict[str, Any]) -> bool:
+    return (asked["temperature"], asked["top_k"], asked["top_p"]) != (1.0, None, 1.0)
+
+
+def _worth(known: str | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """The status of draws that are asked for otherwise than as draws of the joint model; ``known``:
+    what their frame says of it, which knows nothing of the choice of tokens."""
+    words = _altered(asked)
+    if known is not None:
+        words = [known, OTHER_TOKENS] if _tokens_altered(asked) else [known]
+    return {"status": "; ".join(words)} if words else {}
+
+
+def _drawn_blocks(
     estimator: Any,
     model: str,
     n: int,
     asked: dict[str, Any],
     rows: int,
     cluster: Cluster | None,
-) -> tuple[Any, Any]:
-    """``n`` rows, ``rows`` at a time: the same, whichever processes draw them."""
+) -> Iterator[tuple[Any, Any]]:
+    """``n`` rows and their y, ``rows`` at a time: the same, whichever processes draw them."""
     if asked["even"]:
         raise ValueError(
             "--even spreads the rows of one draw, and --chunk-rows and --ray draw several times: "
@@ -168,13 +195,60 @@ def _drawn_in_blocks(
         )
     read = partial(_blocks, n=n, rows=rows, seed=asked["random_state"])
     ask = partial(_drawn_block, asked=asked)
-    found = (
-        [ask(estimator, block) for block in read(estimator)]
-        if cluster is None
-        else list(cluster.answers(model, read, ask))
+    if cluster is None:
+        return (ask(estimator, block) for block in read(estimator))
+    return cluster.answers(model, read, ask)
+
+
+def _streams(codec: Any, out: str | None) -> bool:
+    """Whether blocks of draws are written as they come: a table in a file, whose columns have one
+    type in every block, since no cell is missing, and none holds a picture."""
+    if out is None or out.endswith(SHEET) or not codec.columnwise:
+        return False
+    whole = set(codec.gaps)  # missing in the fit, and never in a draw
+    return not any(
+        column.is_picture or (column.missing_share > 0 and column.name not in whole)
+        for column in codec.schema.drawn
     )
-    drawn = None if found[0][1] is None else _joined([y for _, y in found])
-    return _joined([X for X, _ in found]), drawn
+
+
+def _write_blocks(
+    model: Any, blocks: Iterator[tuple[Any, Any]], asked: dict[str, Any], out: str, voice: Voice
+) -> None:
+    """Blocks of a table to its file, of which few are held at a time."""
+    known: dict[str, Any] = {}
+    tries: list[tuple[int, float]] = []  # rows of each block, and how many were drawn for them
+
+    def tables() -> Iterator[Any]:
+        for X, drawn in blocks:
+            known.update(X.attrs)
+            tries.append((len(X), len(X) / X.attrs.get(ACCEPTANCE, 1.0)))
+            named = {} if drawn is None else {str(model.target.name): model.target.write(drawn)}
+            yield X.assign(**named)
+
+    def more() -> dict[str, Any]:
+        worth = _worth(known.get("status"), asked)
+        return ({ACCEPTANCE: _share(tries)} if asked["where"] else {}) | worth
+
+    answers(tables(), out, voice, more=more)
+    _say_rows(_share(tries), asked["where"], model.codec, out, voice)
+    _say_status(known.get("status"), asked, out, voice)
+
+
+def _share(tries: list[tuple[int, float]]) -> float:
+    """The share of drawn rows that kept constraints, of all blocks."""
+    return sum(kept for kept, _ in tries) / sum(drawn for _, drawn in tries)
+
+
+def _say_status(known: str | None, asked: dict[str, Any], out: str | None, voice: Voice) -> None:
+    if known is not None and (asked["even"] or asked["guidance"]) and out != "-":
+        voice.note(f"status: {known}.")
+
+
+def _at_once(blocks: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """The rows and the y of all blocks."""
+    drawn = None if blocks[0][1] is None else _joined([y for _, y in blocks])
+    return _joined([X for X, _ in blocks]), drawn
 
 
 def _blocks(estimator: Any, n: int, rows: int, seed: int) -> Iterator[tuple[int, int]]:
@@ -202,8 +276,8 @@ def _joined(parts: list[Any]) -> Any:
     frame = pd.concat([part for part in parts if len(part)], ignore_index=True)
     frame.attrs = dict(parts[0].attrs)
     if ACCEPTANCE in frame.attrs:
-        tried = sum(len(part) / part.attrs[ACCEPTANCE] for part in parts)
-        frame.attrs[ACCEPTANCE] = len(frame) / tried
+        tries = [(len(part), len(part) / part.attrs[ACCEPTANCE]) for part in parts]
+        frame.attrs[ACCEPTANCE] = _share(tries)
     return frame
 
 
@@ -217,22 +291,22 @@ def _tell_draws(
     voice: Voice,
 ) -> None:
     """The draws, on the screen or in the file; ``writer``: of pictures."""
+    worth = _worth(getattr(X, "attrs", {}).get("status"), asked)
     if writer is not None:
-        _write_drawn(writer, model, X, drawn, str(out), voice)
+        _write_drawn(writer, model, X, drawn, str(out), voice, worth)
         return
     X = _framed(model, X)
-    _say_rows(X, asked["where"], model.codec, out, voice)
+    _say_rows(X.attrs.get(ACCEPTANCE), asked["where"], model.codec, out, voice)
     if drawn is not None:
         y_column = drawn if out is None else model.target.write(drawn)
         X = X.assign(**{str(model.target.name): y_column})
     if out is not None and out.endswith(SHEET):
-        _write_sheet(X, out, voice)
+        _write_sheet(X, out, voice, worth)
         return
     table = _placed(X, out)
-    told = asked["even"] or asked["guidance"]
-    if told and out != "-" and "status" in X.attrs:
-        voice.note(f"status: {X.attrs['status']}.")
-    answer(table, out, voice, **(X.attrs if asked["where"] or told else {}))
+    _say_status(X.attrs.get("status"), asked, out, voice)
+    share: dict[str, Any] = {ACCEPTANCE: X.attrs[ACCEPTANCE]} if asked["where"] else {}
+    answer(table, out, voice, **share, **worth)
 
 
 def _claim_strip(target: Any, out: str, force: bool, others: dict[str, Any]) -> None:
@@ -270,12 +344,11 @@ def _told_seed(out: str | None, voice: Voice) -> int:
     return seed
 
 
-def _say_rows(X: Any, where: Any, codec: Any, out: str | None, voice: Voice) -> None:
-    """What drawn rows of a table have in common."""
+def _say_rows(share: float | None, where: Any, codec: Any, out: str | None, voice: Voice) -> None:
+    """What drawn rows of a table have in common; ``share`` of those drawn that kept constraints."""
     if where:
         voice.aside(
-            f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others "
-            "were drawn again."
+            f"{share:.1%} of the rows drawn kept the constraints; the others were drawn again."
         )
     if out != "-" and (gaps := codec.gaps):
         how = (
@@ -313,15 +386,16 @@ def _claim_table(codec: Any, out: str | None, force: bool) -> None:
     claim_beside(codec, out, force)
 
 
-def _write_sheet(table: Any, out: str, voice: Voice) -> None:
-    """The pictures of a table on one sheet, and what stands beside each."""
+def _write_sheet(table: Any, out: str, voice: Voice, worth: dict[str, Any]) -> None:
+    """The pictures of a table on one sheet, and what stands beside each; ``worth``: their status,
+    where it is told."""
     from conjoin.cli.pictures import sheet_of
 
     rest = sheet_of(table, out)
     for row, words in enumerate(rest.astype(str).agg("; ".join, axis=1), 1):
         voice.note(f"{row}: {words}")
     voice.path(f"{len(table):,} pictures lie in {out}.")
-    voice.json({"rows": rest.to_dict("records"), "out": out})
+    voice.json({"rows": rest.to_dict("records"), "out": out, **worth})
 
 
 def _placed(table: Any, out: str | None) -> Any:
@@ -331,7 +405,16 @@ def _placed(table: Any, out: str | None) -> Any:
     return placed(table, out)
 
 
-def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voice: Voice) -> None:
+def _write_drawn(
+    writer: Any,
+    model: Any,
+    drawn: Any,
+    labels: Any,
+    out: str,
+    voice: Voice,
+    worth: dict[str, Any],
+) -> None:
+    """Drawn pictures or molecules in their files; ``worth`` as of ``_write_sheet``."""
     import pandas as pd
 
     if out.endswith(TABLES):
@@ -340,13 +423,14 @@ def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voi
             frame if labels is None else frame.assign(**{str(model.target.name): labels}),
             out,
             voice,
+            **worth,
         )
         return
     named = None if labels is None else pd.Series(labels, name=str(model.target.name))
     count = writer.write_drawn(drawn, named, model.codec, out, voice)
     lie = "s lie" if count > 1 else " lies"
     voice.path(f"{count:,} {model.codec.noun}{lie} in {out}.")
-    voice.json({"rows": count, "out": out})
+    voice.json({"rows": count, "out": out, **worth})
 
 
 def _wanted_or_range(target: Any, text: str) -> Any:

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -30,7 +31,7 @@ from conjoin.cli import (
 from conjoin.cli.files import asked_models, spent_elsewhere
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell, schema_file
-from conjoin.serving.cluster import LOCAL
+from conjoin.serving.cluster import LOCAL, OF_A_MODEL
 from conjoin.util.energy import Tally
 from conjoin.util.energy_record import note_down
 
@@ -222,6 +223,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     tally = Tally()
     try:
         with _notes(), tally:
+            _refuse_no_address(given)
             code = app(args=given or ["--help"], prog_name="conjoin", standalone_mode=False)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
@@ -258,6 +260,21 @@ def _with_address(given: Sequence[str]) -> list[str]:
     return out
 
 
+def _refuse_no_address(given: Sequence[str]) -> None:
+    """ValueError where what stands behind ``--ray`` is no address, and no file or folder either: a
+    host without its port would be read as the model."""
+    alone = [RAY, LOCAL]
+    for place in range(len(given) - 2):
+        word = given[place + 2]
+        if list(given[place : place + 2]) != alone or word.startswith("-"):
+            continue
+        if not Path(word).expanduser().exists():
+            raise ValueError(
+                f"--ray {word}: {word!r} is no address of a cluster (auto, or host:port, such as "
+                "10.0.0.1:6379), and there is no model or table of that name."
+            )
+
+
 def _note_energy(tally: Tally) -> None:
     """Of a command that asked models, for what `info` says of them."""
     energy = sum(spent_elsewhere.get(), start=tally.energy)
@@ -277,11 +294,8 @@ def _codec(encoding: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, NotImplementedError):
-        from conjoin.core.capabilities import CapabilityError
-
-        if isinstance(error, CapabilityError):
-            return error.of_a_model
+    if isinstance(error, NotImplementedError):  # of a CapabilityError, from a worker too
+        return getattr(error, OF_A_MODEL, str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'input/output'}: {error.strerror}."
     return str(error)

@@ -74,6 +74,7 @@ _OPTIONS = (
     ("size=...", "--size"),
     ("max_bytes=...", "--max-bytes"),
     ("part=...", "--part"),
+    ("chunk_rows=...", "--chunk-rows"),
     ("max_time=...", "--max-time"),
     ("start_from=...", "--start-from"),
     ("skip_broken=True", "--skip-broken"),

@@ -3,10 +3,12 @@
     one task: read -> pieces -> W workers, each with the model: ask(model, piece) -> answers
 
 Ray Data holds a bounded number of pieces at a time, so memory does not grow with the table. A
-worker that dies is started again, and its piece is asked about again. The model's files travel
-through Ray's object store, so workers need no common disk; the table is read on a machine of the
-cluster that sees it. What a worker would put on standard error, its warnings and its errors come
-back with the answer, and are said here as one process would say them.
+worker that dies is started again, and its piece is asked about again, ``MAX_TRIES`` times in all.
+The model's files travel through Ray's object store, so workers need no common disk; the table is
+read on a machine of the cluster that sees it. What a worker would put on standard error, its
+warnings and its errors come back with the answer, and are said here when their piece's turn comes.
+A warning is about one piece: where one process asks about a whole table at once and warns of "12
+rows", each piece warns of its own rows, with other numbers. In chunks both say the same.
 
 No statistics leave the machine, no dashboard is started, and Ray's own messages stay off the
 terminal.
@@ -14,14 +16,17 @@ terminal.
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 import sys
 import tempfile
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,7 @@ MODEL_FILES = ("config.json", "weights.safetensors")
 # of pieces and answers that wait, for each worker
 WAITING_BYTES = 1 << 28
 IN_FLIGHT = 2  # pieces that a worker has been given, one of which it works on
+MAX_TRIES = 4  # of a piece, each of which ended the worker
 MAX_FAILED_STARTS = 3  # in a row, of workers that died before they were ready
 # what Ray reads when it is imported
 QUIET = {
@@ -45,13 +51,14 @@ QUIET = {
 }
 # errors as the surfaces know them; an error travels as the first that it is
 KNOWN = (NotImplementedError, ValueError, TypeError, ImportError, MemoryError, OSError)
+OF_A_MODEL = "of_a_model"  # the sentence of a CapabilityError without the names of classes
 END = "end"
 
 
 @dataclass(frozen=True)
 class Parcel:
     """A piece of work or its answer, and what came up on the way. ``empty``: there is none, only
-    what came up. ``energy``: that the answer took."""
+    what came up. ``energy``: that the answer took. ``number`` of the piece, from 1 on."""
 
     content: Any
     said: str = ""
@@ -59,6 +66,7 @@ class Parcel:
     error: Exception | None = None
     empty: bool = False
     energy: Energy | None = None
+    number: int = 0
 
 
 @contextlib.contextmanager
@@ -85,7 +93,8 @@ def joined(address: str = LOCAL, workers: int | None = None) -> Iterator[int]:
     ConnectionError
         If no cluster answers at the address, or none can be started here.
     ValueError
-        If the cluster has fewer processors than ``workers``, or the address is that of a client.
+        If the cluster, or this machine where one is started, has fewer processors than
+        ``workers``, or the address is that of a client.
     """
     ray = _ray()
     if address.startswith(CLIENT):
@@ -96,6 +105,8 @@ def joined(address: str = LOCAL, workers: int | None = None) -> Iterator[int]:
     if ray.is_initialized():
         yield _workers_of(ray, workers)
         return
+    if address == LOCAL:
+        _refuse_more(workers, _processors(), "this machine")
     _start(ray, address, workers)
     try:
         yield _workers_of(ray, workers)
@@ -152,11 +163,21 @@ def _silent() -> Iterator[None]:
 def _workers_of(ray: Any, asked: int | None) -> int:
     """How many workers there can be, at most as many as were asked for."""
     there = int(ray.cluster_resources().get("CPU", 0))
-    if max(asked or 1, 1) > there:
-        raise ValueError(
-            f"{asked or 1} workers are asked for, and the cluster has {there} processors."
-        )
+    _refuse_more(asked, there, "the cluster")
     return asked or there
+
+
+def _processors() -> int:
+    """Those of this machine that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # of other systems than Linux
+        return os.cpu_count() or 1
+
+
+def _refuse_more(asked: int | None, there: int, where: str) -> None:
+    if max(asked or 1, 1) > there:
+        raise ValueError(f"{asked or 1} workers are asked for, and {where} has {there} processors.")
 
 
 def answered(
@@ -187,43 +208,60 @@ def answered(
     Raises
     ------
     ConnectionError
-        If the cluster breaks down, so that no worker is left or can be started.
+        If the cluster breaks down, so that no worker is left or can be started, or if a piece
+        ends its worker ``MAX_TRIES`` times; the sentence names the piece.
     """
     import ray
 
-    _settle(ray, workers)
-    files = ray.put(_files_of(model))
+    with _silenced("ray.data"):
+        answers = _asked(ray, model, read, ask, workers)
+        try:
+            for row in answers.iter_rows():
+                parcel: Parcel = row["parcel"]
+                _say(parcel)
+                if not parcel.empty:
+                    yield parcel.content, parcel.energy
+        except ray.exceptions.RayError as error:
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            raise ConnectionError(f"The Ray cluster broke down: {words[-1]}") from None
+
+
+def _asked(
+    ray: Any,
+    model: str | Path,
+    read: Callable[[Any], Iterator[Any]],
+    ask: Callable[[Any, Any], Any],
+    workers: int,
+) -> Any:
+    """The answers as Ray's data set, of which nothing has run yet."""
     reader: Any = _read
+    files = ray.put(_files_of(model))
     told = {"files": files, "version": __version__, "folder": os.getcwd()}
-    # the reader waits most of the time, and so takes no processor from the workers
-    pieces = ray.data.from_items([0], override_num_blocks=1).map_batches(
-        reader, fn_kwargs={**told, "read": read}, batch_format="numpy", num_cpus=0
-    )
+    # it is started again where its machine dies, and then counts anew
+    counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).remote()
+    counted = {"begin": partial(_begun, counter), "max_tries": MAX_TRIES}
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=IN_FLIGHT)
-    answers = pieces.map_batches(
-        Worker,
-        fn_constructor_kwargs={**told, "ask": ask},
-        batch_size=1,
-        batch_format="numpy",
-        compute=pool,
-        num_cpus=1,
-    )
-    try:
-        for row in answers.iter_rows():
-            parcel: Parcel = row["parcel"]
-            _say(parcel)
-            if not parcel.empty:
-                yield parcel.content, parcel.energy
-    except ray.exceptions.RayError as error:
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConnectionError(f"The Ray cluster broke down: {words[-1]}") from None
+    with ray.data.DataContext.current(_settings(ray, workers)):
+        # the reader waits most of the time, and so takes no processor from the workers
+        pieces = ray.data.from_items([0], override_num_blocks=1).map_batches(
+            reader, fn_kwargs={**told, "read": read}, batch_format="numpy", num_cpus=0
+        )
+        return pieces.map_batches(
+            Worker,
+            fn_constructor_kwargs={**told, **counted, "ask": ask},
+            batch_size=1,
+            batch_format="numpy",
+            compute=pool,
+            num_cpus=1,
+        )
 
 
-def _settle(ray: Any, workers: int) -> None:
-    """How Ray Data runs: answers in order, one block for each piece, few of them at a time."""
+def _settings(ray: Any, workers: int) -> Any:
+    """How Ray Data runs: answers in order, one block for each piece, few of them at a time. A copy:
+    other data sets of this process keep their own."""
     from ray.data import ExecutionResources
 
-    context = ray.data.DataContext.get_current()
+    context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(
@@ -231,7 +269,19 @@ def _settle(ray: Any, workers: int) -> None:
     )
     context.target_max_block_size = 1  # byte: a block is full with its first row
     context.max_consecutive_actor_init_deaths = MAX_FAILED_STARTS
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    return context
+
+
+@contextlib.contextmanager
+def _silenced(name: str) -> Iterator[None]:
+    """A logger says nothing to the end of the block."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _files_of(model: str | Path) -> dict[str, bytes]:
@@ -252,17 +302,44 @@ def _say(parcel: Parcel) -> None:
 # ----------------------------------------------------------------------------------- in the workers
 
 
+class Tries:
+    """How often each piece was begun. A process of its own, which outlives the workers."""
+
+    def __init__(self) -> None:
+        self.count = Counter[int]()
+
+    def begin(self, number: int) -> int:
+        """The number of this try, from 1 on."""
+        self.count[number] += 1
+        return self.count[number]
+
+
+def _begun(counter: Any, number: int) -> int:
+    """As ``Tries.begin``, from another process; counted before it returns."""
+    import ray
+
+    return int(ray.get(counter.begin.remote(number)))
+
+
 class Worker:
     """One process of the pool, with the model."""
 
     def __init__(
-        self, files: Any, version: str, folder: str, ask: Callable[[Any, Any], Any]
+        self,
+        files: Any,
+        version: str,
+        folder: str,
+        ask: Callable[[Any, Any], Any],
+        begin: Callable[[int], int],
+        max_tries: int = MAX_TRIES,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)
         self.opened = _carried(lambda: _opened(files, version, folder))
         self.ask = ask
+        self.begin = begin
+        self.max_tries = max_tries
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         piece: Parcel = batch["parcel"][0]
@@ -270,12 +347,22 @@ class Worker:
             return _boxed(piece)
         if self.opened.error is not None:
             return _boxed(self.opened)
+        if self.begin(piece.number) > self.max_tries:
+            error = _deadly(piece.number, self.max_tries)
+            return _boxed(Parcel(None, piece.said, piece.warned, error))
         spent = Tally(os.devnull)
         with spent:
             answer = _carried(lambda: self.ask(self.opened.content, piece.content))
         said = piece.said + answer.said
         warned = piece.warned + answer.warned
         return _boxed(Parcel(answer.content, said, warned, answer.error, energy=spent.energy))
+
+
+def _deadly(number: int, tries: int) -> Exception:
+    return ConnectionError(
+        f"Piece {number:,} was asked about {tries} times, and each time the worker died: it may "
+        "need more memory than there is. Make pieces smaller (chunk_rows=...)."
+    )
 
 
 def _read(
@@ -287,7 +374,7 @@ def _read(
         yield _boxed(opened)
         return
     pieces = read(opened.content)
-    while True:
+    for number in itertools.count(1):
         piece = _carried(lambda: next(pieces, END))
         if piece.error is not None:
             yield _boxed(piece)
@@ -295,7 +382,7 @@ def _read(
         if isinstance(piece.content, str) and piece.content == END:
             yield _boxed(Parcel(None, piece.said, piece.warned, empty=True))
             return
-        yield _boxed(piece)
+        yield _boxed(replace(piece, number=number))
 
 
 def _boxed(parcel: Parcel) -> dict[str, Any]:
@@ -350,5 +437,8 @@ def _portable(error: Exception) -> Exception:
         known = next((kind for kind in KNOWN if isinstance(error, kind)), None)
         words = str(error)
         out = RuntimeError(f"{type(error).__name__}: {words}") if known is None else known(words)
+    of_a_model = getattr(error, OF_A_MODEL, None)
+    if of_a_model is not None:
+        vars(out)[OF_A_MODEL] = of_a_model
     out.add_note("".join(traceback.format_exception(error)))
     return out
