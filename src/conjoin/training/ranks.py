@@ -121,7 +121,11 @@ def layers_of(density: Density) -> list[nn.Module]:
 
 def is_part(tensor: Tensor) -> bool:
     """Whether a rank holds only a part of a tensor."""
-    return hasattr(tensor, "full_tensor")
+    if not sharding():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
 
 
 def _whole(tensor: Any) -> Tensor:

@@ -70,7 +70,7 @@ def planted(estimator: Any, canaries: pd.DataFrame, X: Any, rng: np.random.Gener
     if own:
         said = canaries[PLANTED].astype(str).str.strip().str.lower()
         there = said.isin(YES).to_numpy()
-        odd = (~there & ~said.isin(NO)).to_numpy()
+        odd = ~there & ~said.isin(NO).to_numpy()
         if odd.any():
             row = int(odd.argmax())
             raise ValueError(
