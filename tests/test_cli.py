@@ -13,7 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from conjoin.cli import app, run
 from conjoin.cli.voice import Voice
-from conjoin.cli.words import grouped, in_shell
+from conjoin.cli.words import grouped, in_shell, schema_file
 from conjoin.training import loop
 
 LIMITS = ["--max-bytes", "--max-columns", "--max-ratio"]
@@ -600,6 +600,7 @@ def test_notes_are_said_once(here, capsys):
     ],
 )
 def test_remedies_are_in_the_words_of_the_shell(python, shell):
+    schema_file.set(("", False))  # which a command of another test may have named
     assert in_shell(python) == shell
 
 
