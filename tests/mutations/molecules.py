@@ -37,13 +37,13 @@ MUTATIONS = [
         DESIGN,
         (
             "draws are not weighed by the wish",
-            "/ np.maximum(weight, 1e-300)",
-            "/ np.ones_like(weight)",
+            "/ np.maximum(whole, 1e-300)",
+            "/ np.ones_like(whole)",
         ),
         (
             "the least probable come first",
-            'valid.sort_values("_score", ascending=False, kind="stable")',
-            'valid.sort_values("_score", kind="stable")',
+            '"_score", ascending=False, kind="stable"',
+            '"_score", kind="stable"',
         ),
         (
             "acceptance is that of the logarithm",

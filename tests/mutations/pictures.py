@@ -105,14 +105,14 @@ MUTATIONS = [
         ("the loss not over the error", ".clamp_min(1) / self._out(s)", ".clamp_min(1)"),
         (
             "the class kept from the Gaussian",
-            "self.gaussian.estimate(z, s.flatten(), code)",
-            "self.gaussian.estimate(z, s.flatten(), None)",
+            "self.gaussian.estimate(z, s, code)",
+            "self.gaussian.estimate(z, s, None)",
         ),
     ),
     *at(
         "families/diffusion/wiener.py",
         GAUSSIAN,
-        ("other directions not shrunk", "mean + rest * apart", "mean + apart"),
+        ("other directions not shrunk", "out = mean + rest * apart", "out = mean + apart"),
         ("a mean of zero", "out = mean + rest", "out = rest"),
         ("error not of a pixel", "others * rest) / len(self.mean)", "others * rest)"),
         ("as many axes as there is room", "rows // ROWS_PER_AXIS", "rows"),
