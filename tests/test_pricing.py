@@ -86,4 +86,4 @@ def test_the_command_line_tells_it(say, home):
         "--price is that of one family"
         in say("compare @t.csv --target y --family circuit --family mixture --price", 2).err
     )
-    assert "JointDensity has no y" in say("compare @t.csv --price", 2).err
+    assert "a model without --target has no y" in say("compare @t.csv --price", 2).err
