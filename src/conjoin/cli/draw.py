@@ -127,7 +127,8 @@ def sample(
         "guidance": guidance,
         "steps": steps,
     }
-    _tell_altered(asked, voice)
+    for words in _altered(asked):
+        voice.aside(f"{words}.")
     seed = asked["random_state"]
     of_draws = (voice, "sample", model, estimator.model_)
     if strip is not None:
@@ -144,12 +145,6 @@ def sample(
         X, drawn = _at_once(list(blocks))
     with marked(*of_draws, out, mark, seed):
         _tell_draws(estimator.model_, X, drawn, asked, writer, out, voice)
-
-
-def _tell_altered(asked: dict[str, Any], voice: Voice) -> None:
-    """Why rows that are drawn so are no draws of the joint model."""
-    for words in _altered(asked):
-        voice.aside(f"{words}.")
 
 
 def _altered(asked: dict[str, Any]) -> list[str]:

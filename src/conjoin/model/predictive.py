@@ -50,6 +50,17 @@ class Predictive:
             share,
         )
 
+    def between(self, low: Float[Tensor, " B"], high: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """The mass between two ends, which may be infinite."""
+        return self.level(high) - self.level(low)
+
+    def within(
+        self, low: Float[Tensor, " B"], high: Float[Tensor, " B"], share: Float[Tensor, "B Q"]
+    ) -> Float[Tensor, "B Q"]:
+        """Where such shares of the mass between two ends lie below."""
+        least = self.level(low)[:, None]
+        return self.quantile(least + (self.level(high)[:, None] - least) * share)
+
     def mean(self) -> Float[Tensor, " B"]:
         middle = (self.points[1:] + self.points[:-1]) / 2
         return (self.cdf.diff(dim=1) * middle).sum(1)

@@ -183,8 +183,7 @@ class SeveralTargets:
         assert y.within is not None and view.state.grid is not None
         grid = torch.tensor(view.state.grid, dtype=torch.float64)
         found = predictive(view.pair, x, grid, view.state.direct)
-        low, high = (end[:, 0].clamp(grid[0], grid[-1]) for end in y.within[:2])
-        mass = (found.level(high) - found.level(low)).clamp_min(MIN_MASS)
+        mass = found.between(*(end[:, 0] for end in y.within[:2])).clamp_min(MIN_MASS)
         bounded = ~y.mask[:, 0] & y.within.constrained[..., 0]
         return torch.where(bounded, mass.log(), 0.0)
 

@@ -365,12 +365,9 @@ class _Wish:
     def draw(self, x: Event, generator: torch.Generator) -> torch.Tensor:
         """(B,) the target of the rows: drawn within the range."""
         assert self.range is not None
-        found = about(self.view, x)
-        ends = torch.tensor([self.range.low, self.range.high], dtype=torch.float64)
-        low, high = (found.level(end) for end in ends[:, None].expand(-1, x.rows))
         at = torch.rand(x.rows, generator=generator, dtype=torch.float64)
-        drawn = found.quantile((low + at * (high - low))[:, None])[:, 0]
-        return drawn.clamp(*ends)
+        drawn = about(self.view, x).within(*self.range.ends(x.rows), at[:, None])[:, 0]
+        return drawn.clamp(self.range.low, self.range.high)
 
 
 def _range(model: SeveralTargets, name: str, ends: tuple[Any, ...]) -> Wish:

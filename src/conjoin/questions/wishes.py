@@ -20,7 +20,7 @@ from torch import Tensor
 from conjoin.core import Event
 from conjoin.model.model import Model
 from conjoin.model.predictive import Predictive, predictive
-from conjoin.model.several import SeveralTargets
+from conjoin.model.several import MIN_MASS, SeveralTargets
 from conjoin.util.plain import plain_value
 
 __all__ = ["Wish", "about", "refuse_far_wishes", "views_of", "wishes_of"]
@@ -47,8 +47,12 @@ class Wish:
         if self.view.has_classes:
             with torch.no_grad():
                 return self.view.pair.log_posterior(x)[:, int(self.low)]
-        found = about(self.view, x)
-        return _between(found, self.low, self.high).clamp_min(1e-12).log()
+        mass = about(self.view, x).between(*self.ends(x.rows))
+        return mass.clamp_min(MIN_MASS).log()
+
+    def ends(self, rows: int) -> tuple[Tensor, Tensor]:
+        """``low`` and ``high`` of so many rows."""
+        return _repeated(self.low, rows), _repeated(self.high, rows)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """(B,) values of p(y) within W."""
@@ -65,11 +69,7 @@ class Wish:
     def _within(self, share: Tensor) -> Tensor:
         """(B,) up to where p(y) has such shares of its mass in W."""
         found = about(self.view, self.view.codec.space.unknown(1))
-        ends = torch.tensor([self.low, self.high], dtype=torch.float64)
-        ends = ends.clamp(float(found.points[0]), float(found.points[-1]))
-        low = found.level(ends[:1])
-        high = found.level(ends[1:])
-        return found.quantile((low + (high - low) * share)[None])[0]
+        return found.within(*self.ends(1), share[None])[0]
 
 
 def views_of(model: Model | SeveralTargets) -> dict[str, Model]:
@@ -103,7 +103,7 @@ def _wish(name: str, view: Model, asked: Any) -> Wish:
         return Wish(name, view, asked, code, code, share)
     found = about(view, nothing)
     low, high = _ends(name, view, asked, found)
-    share = float(_between(found, low, high)[0])
+    share = float(found.between(_repeated(low, 1), _repeated(high, 1))[0])
     return Wish(name, view, asked, low, high, share)
 
 
@@ -172,12 +172,5 @@ def about(view: Model, x: Event) -> Predictive:
         return predictive(view.pair, x, grid, view.state.direct)
 
 
-def _between(found: Predictive, low: float, high: float) -> Tensor:
-    """(B,) mass between two values."""
-    ends = [
-        torch.full((len(found.cdf),), end, dtype=torch.float64).clamp(
-            float(found.points[0]), float(found.points[-1])
-        )
-        for end in (low, high)
-    ]
-    return found.level(ends[1]) - found.level(ends[0])
+def _repeated(end: float, rows: int) -> Tensor:
+    return torch.full((rows,), end, dtype=torch.float64)
