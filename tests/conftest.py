@@ -106,3 +106,19 @@ def say(home, tmp_path, monkeypatch, capsys):
         return capsys.readouterr()
 
     return run_it
+
+
+@pytest.fixture(scope="session")
+def people():
+    """Who is ill, by age and town: a model of a table that pages are served of."""
+    import pandas as pd
+
+    from conjoin import JointClassifier
+
+    rng = np.random.default_rng(0)
+    ill = rng.random(300) < 0.4
+    X = pd.DataFrame(
+        {"age": rng.normal(40 + 20 * ill, 6).round(), "town": rng.choice(list("AB"), 300)}
+    )
+    y = pd.Series(np.where(ill, "ill", "well"), name="state")
+    return JointClassifier(family="naive_bayes", predictor=None).fit(X, y, calibration=0.4)

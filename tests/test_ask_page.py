@@ -7,8 +7,6 @@ import subprocess
 import threading
 import time
 
-import numpy as np
-import pandas as pd
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'conjoin[serve]'")
@@ -16,23 +14,12 @@ pytest.importorskip("fastapi", reason="needs the extra: pip install 'conjoin[ser
 import uvicorn
 from fastapi.testclient import TestClient
 
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointDensity
 from conjoin.serving import app as serving
 from conjoin.serving.app import create_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TEXTS = [f"{who} {what} the {thing}" for who in "ab" for what in "cd" for thing in "efghijklmn"] * 3
-
-
-@pytest.fixture(scope="module")
-def people():
-    rng = np.random.default_rng(0)
-    ill = rng.random(300) < 0.4
-    X = pd.DataFrame(
-        {"age": rng.normal(40 + 20 * ill, 6).round(), "town": rng.choice(list("AB"), 300)}
-    )
-    y = pd.Series(np.where(ill, "ill", "well"), name="state")
-    return JointClassifier(family="naive_bayes", predictor=None).fit(X, y, calibration=0.4)
 
 
 def test_the_page_is_open_and_holds_nothing_of_the_model(people):

@@ -6,8 +6,6 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-import numpy as np
-import pandas as pd
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'conjoin[serve]'")
@@ -16,7 +14,7 @@ pytest.importorskip("playwright", reason="needs the package playwright, to drive
 import uvicorn
 from playwright.sync_api import expect, sync_playwright
 
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointDensity
 from conjoin.serving.app import create_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -53,17 +51,6 @@ OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clie
 @pytest.fixture(scope="module")
 def texts():
     return JointDensity(family="ngram", types={"text": "text"}).fit(TEXTS)
-
-
-@pytest.fixture(scope="module")
-def people():
-    rng = np.random.default_rng(0)
-    ill = rng.random(300) < 0.4
-    X = pd.DataFrame(
-        {"age": rng.normal(40 + 20 * ill, 6).round(), "town": rng.choice(list("AB"), 300)}
-    )
-    y = pd.Series(np.where(ill, "ill", "well"), name="state")
-    return JointClassifier(family="naive_bayes", predictor=None).fit(X, y, calibration=0.4)
 
 
 @pytest.fixture(scope="module")
