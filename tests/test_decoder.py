@@ -320,6 +320,25 @@ def test_muon_moves_as_its_definition_says(shape):
     assert torch.allclose(matrix, start, atol=1e-12)
 
 
+def test_a_part_that_learns_at_half_the_pace_moves_half_as_far():
+    """One step of each kind of parameter: Muon's and AdamW's first steps go with the rate alone."""
+    moved = []
+    for paces in ({}, {"net": 0.5}):
+        density = built()
+        before = {name: weight.detach().clone() for name, weight in density.named_parameters()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(density), "paces", paces)
+            learner = Gradient(density, replace(density.config, decay=0.0).recipe(12))
+        rows = texts(8)
+        learner.step(Batch(rows, torch.ones(8, dtype=torch.float64), 8.0), stream(1), 0.2)
+        moved.append({n: w.detach() - before[n] for n, w in density.named_parameters()})
+    whole, half = moved
+    assert {name.split(".")[0] for name in whole} >= {"net"}
+    for name in whole:
+        if name.startswith("net."):
+            assert torch.allclose(half[name], 0.5 * whole[name], rtol=1e-3, atol=1e-7), name
+
+
 def test_muon_moves_matrices_between_hidden_units_alone():
     density = built()
     learner = Gradient(density, density.config.recipe(12))

@@ -10,7 +10,7 @@ Shape letters: B rows, D variables, K classes or candidates, F features, V token
 import abc
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self, final
 
 import torch
@@ -544,6 +544,12 @@ class Density(nn.Module, abc.ABC):
     def is_told(self) -> bool:
         """Whether what it draws depends on something that it is told."""
         return False
+
+    @property
+    def paces(self) -> Mapping[str, float]:
+        """Parts, by the names of their modules, that learn at another rate than the recipe's: by
+        what it is multiplied."""
+        return {}
 
     @property
     def status_of_draws(self) -> Status:

@@ -102,11 +102,13 @@ MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
 TARGET_KNOTS = 9
+CAPTION_PACE = 0.25  # of the rates of pictures, at which captions are learned
 CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned beside pictures
 # of pictures that are told in words: most of the noise in which they are laid out is learned from
 WORDED_PICTURES: Mapping[str, Any] = {
     "noise_centre": 0.9,
     "even_axes": True,
+    "palette": 48,
     "matrix_rate": 0.004,
     "rate": 1e-3,
     "batch": 48,
@@ -435,6 +437,13 @@ class ColumnsAndBlocks(Density):
             mode="none" if able.mode == "none" else "approximate",
             typical=all(one.typical for one in each),
         )
+
+    @property
+    def paces(self) -> Mapping[str, float]:
+        """Captions beside pictures stay at what is easy to tell where they learn as fast."""
+        if not self.config.strings_first:
+            return {}
+        return {part.name: CAPTION_PACE for part in self.parts if part.block.ragged}
 
     @property
     def is_told(self) -> bool:

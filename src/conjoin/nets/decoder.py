@@ -206,6 +206,8 @@ class Block(nn.Module):
         more = self.seen(others.to(h))
         key, value = (torch.cat(pair, 2) for pair in zip(own, more, strict=True))
         mask = nn.functional.pad(there, (h.shape[1], 0), value=True)[:, None, None]
+        if learns_on_cpu(self.training, query):
+            return self._behind(h, attended(query, key, value, mask))
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self._behind(h, seen)
 

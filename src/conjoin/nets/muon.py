@@ -82,11 +82,15 @@ def _moved(flat: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 
 
 class Muon:
-    """Of some matrices; ``momentum`` is its state, one tensor for each."""
+    """Of some matrices; ``momentum`` is its state, one tensor for each. ``paces``: by what the rate
+    of each is multiplied, if it is."""
 
-    def __init__(self, matrices: Sequence[Tensor], decay: float) -> None:
+    def __init__(
+        self, matrices: Sequence[Tensor], decay: float, paces: Sequence[float] | None = None
+    ) -> None:
         self.matrices = list(matrices)
         self.decay = decay
+        self.paces = [1.0] * len(self.matrices) if paces is None else list(paces)
         self.momentum = [torch.zeros_like(matrix) for matrix in self.matrices]
 
     @torch.no_grad()
@@ -101,5 +105,6 @@ class Muon:
             flat = ahead.flatten(1)
             rows, columns = flat.shape
             move = _moved(flat).view(matrix.shape)
-            matrix.mul_(1 - rate * self.decay)
-            matrix.sub_(move, alpha=rate * max(1.0, rows / columns) ** 0.5)
+            own = rate * self.paces[index]
+            matrix.mul_(1 - own * self.decay)
+            matrix.sub_(move, alpha=own * max(1.0, rows / columns) ** 0.5)

@@ -99,10 +99,11 @@ class _Reader(nn.Module):
 
 class Worded(Conditioned):
     """``size`` scales channels and width; there are three layers over places for each of
-    ``blocks``. ``lower``: by how much the sides of the lower level are smaller. The last N of the
-    conditioning numbers are codes of words, of which the last one is the end; ``words``: N, how
-    many words there are beside the end, and of how many numbers the fixed vector of a word is,
-    where each has one."""
+    ``blocks``. ``lower``: by how much the sides of the lower level are smaller. ``wide``:
+    whether the first level has twice the channels, as where many numbers are told of a pixel. The
+    last N of the conditioning numbers are codes of words, of which the last one is the end;
+    ``words``: N, how many words there are beside the end, and of how many numbers the fixed vector
+    of a word is, where each has one."""
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class Worded(Conditioned):
         dropout: float = 0.0,
         shown: int | None = None,
         lower: int = LOWER,
+        wide: bool = False,
     ) -> None:
         super().__init__(0, told)
         self.is_told = True
@@ -124,7 +126,7 @@ class Worded(Conditioned):
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
         self.sides = sides
         self.positions = words[0]
-        first = max(8, round(BASE_CHANNELS * size / 8) * 8)
+        first = max(8, round(BASE_CHANNELS * (2 if wide else 1) * size / 8) * 8)
         width = max(1, round(BASE_WIDTH * size / HEAD_WIDTH)) * HEAD_WIDTH
         multiple = self.patch * lower
         self.padding = [-each % multiple for each in sides]
@@ -148,7 +150,8 @@ class Worded(Conditioned):
             [ResidualBlock(2 * first, first, dropout), ResidualBlock(first, first, dropout)]
         )
         self.norm = ChannelNorm(first)
-        self.last = nn.Conv2d(first, channels * self.patch**2, 3, padding=1)
+        reach = 0 if wide else 1  # pixels beyond its own that each answer sees at the end
+        self.last = nn.Conv2d(first, channels * self.patch**2, 1 + 2 * reach, padding=reach)
         nn.init.zeros_(self.last.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

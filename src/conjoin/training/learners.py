@@ -180,7 +180,8 @@ class Gradient(Learner):
     5), or where the recipe says so in a straight line; the running mean of the weights is what is
     judged and kept (B. Polyak and A. Juditsky (1992), Acceleration of stochastic approximation by
     averaging). Matrices between hidden units (``Hidden``, ``HiddenConvolution``) are moved by
-    ``Muon`` where the recipe has a rate for them."""
+    ``Muon`` where the recipe has a rate for them. Parts may learn at another pace than the rest
+    (``Density.paces``)."""
 
     def __init__(self, density: Density, recipe: Recipe | None = None, clip: float = 5.0) -> None:
         self.density = density
@@ -192,13 +193,20 @@ class Gradient(Learner):
         self.factor = 1.0
         self.steps = 0
         self.mean: list[Tensor] = []
-        self.muon = Muon(self._hidden(), self.recipe.decay)
+        paces = _paces(density)
+        hidden = self._hidden()
+        self.muon = Muon(hidden, self.recipe.decay, [paces.get(id(each), 1.0) for each in hidden])
         moved_by_muon = {id(matrix) for matrix in self.muon.matrices}
         others = [p for p in self.parameters if id(p) not in moved_by_muon]
-        groups = [
-            {"params": [p for p in others if p.ndim > 1], "weight_decay": self.recipe.decay},
-            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups: list[dict[str, Any]] = []
+        for pace in sorted({paces.get(id(p), 1.0) for p in others}, reverse=True):
+            some = [p for p in others if paces.get(id(p), 1.0) == pace]
+            matrices = [p for p in some if p.ndim > 1]
+            vectors = [p for p in some if p.ndim <= 1]
+            groups += [
+                {"params": matrices, "weight_decay": self.recipe.decay, "pace": pace},
+                {"params": vectors, "weight_decay": 0.0, "pace": pace},
+            ]
         groups += _apart(groups)
         self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
 
@@ -234,7 +242,7 @@ class Gradient(Learner):
             return float("nan")
         share = self.factor * self._schedule(progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate * share
+            group["lr"] = self.recipe.rate * share * group["pace"]
         self.optimizer.step()
         self.muon.step((self.recipe.matrix_rate or 0.0) * share)
         self.steps += 1
@@ -321,6 +329,17 @@ class Gradient(Learner):
         ]
         self.factor = float(state["factor"])
         self.steps = int(state["count"])
+
+
+def _paces(density: Density) -> dict[int, float]:
+    """By what the rate of a parameter is multiplied, by its identity; others keep the rate."""
+    out = {}
+    for module in density.modules():
+        if isinstance(module, Density):
+            for name, pace in module.paces.items():
+                part = module.get_submodule(name)
+                out |= dict.fromkeys(map(id, part.parameters()), pace)
+    return out
 
 
 def _apart(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ class Cascade(PictureDiffusion):
     @property
     def of_upper(self) -> PictureDiffusion:
         """The config of the picture given the small one."""
-        return dataclasses.replace(self.of_base, axes=0, **(self.upper or {}))
+        return dataclasses.replace(self.of_base, axes=0, palette=0, **(self.upper or {}))
 
 
 UPPER_SETTINGS = (

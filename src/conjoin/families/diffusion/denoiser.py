@@ -4,17 +4,19 @@ r"""What a picture looked like before noise was added: a network under the preco
     c_out^2 = E |G - x|^2 / D under the Gaussian,  c_in = 1 / sqrt(s^2 + 1)
     loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(c, 1.2^2)
 
-G is what the means and covariances of the pixels say (``wiener``), so that the network learns only
-what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out = s / sqrt(
-s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the design space
-of diffusion-based generative models, table 1. Asked for (``even_axes``), F is given in place of G
-what G says with each axis weighed by how much of it shines through the noise. A picture is shifted
-and scaled by what its data have on the average. One share of the noise levels is spread evenly
-instead, so that the bound, which asks at every level, does not ask where nothing was learned. The
-centre c is -.5 where details are what is hard; a picture that is told by words is laid out at
-noises in which details have drowned, so there c is greater (E. Hoogeboom, J. Heek and T. Salimans
-(2023), Simple diffusion, section 3.1, on noise that many pixels alike shine through). No nats here:
-``picture`` makes them.
+Where pictures have few colours (``palette``) the network tells which of them each pixel has, and
+from D, which is what they make of a picture, it is apart by no more than pixels are from their
+colour. G is what the means and covariances of the pixels say (``wiener``), so that the network
+learns only what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out
+= s / sqrt( s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the
+design space of diffusion-based generative models, table 1. Asked for (``even_axes``), F is given in
+place of G what G says with each axis weighed by how much of it shines through the noise. A picture
+is shifted and scaled by what its data have on the average. One share of the noise levels is spread
+evenly instead, so that the bound, which asks at every level, does not ask where nothing was
+learned. The centre c is -.5 where details are what is hard; a picture that is told by words is laid
+out at noises in which details have drowned, so there c is greater (E. Hoogeboom, J. Heek and T.
+Salimans (2023), Simple diffusion, section 3.1, on noise that many pixels alike shine through). No
+nats here: ``picture`` makes them.
 
 Shape letters: B rows, C channels, H and W sides, D = C H W pixels, F features.
 
@@ -32,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core.shapes import Bool, Float
+from conjoin.families.diffusion.palette import Palette
 from conjoin.families.diffusion.wiener import Wiener, axes_of
 from conjoin.nets.conditioned import Conditioned
 from conjoin.nets.patches import Patches
@@ -79,11 +82,17 @@ class Denoiser(nn.Module):
         self.gaussian: Any = Wiener(grid, axes, classes) if axes else beside
         self.evens = config.even_axes and axes > 0
         shown = (1 if self.gaussian is None else 2) * grid[0]
+        if config.palette < 0:
+            raise ValueError(f"palette must be at least 0, got {config.palette!r}.")
+        self.palette = Palette(config.palette, grid[0]) if config.palette else None
+        answers = grid[0] + config.palette
         dials = (config.size, config.blocks, config.dropout)
         self.net: Conditioned = (
-            BODIES[config.body](grid[0], grid[1:], classes, *dials, told, shown)
+            BODIES[config.body](answers, grid[1:], classes, *dials, told, shown)
             if words is None
-            else Worded(grid[0], grid[1:], told, words, *dials, shown, lower)
+            else Worded(
+                answers, grid[1:], told, words, *dials, shown, lower, wide=bool(config.palette)
+            )
         )
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
@@ -97,9 +106,12 @@ class Denoiser(nn.Module):
     def correlate(self, value: Float[Tensor, "B D"], code: Tensor | None) -> None:
         """After ``start``: the covariances of pixels in whole pictures, and the means of the
         classes."""
+        # no variance is below that of rounding to a grey level, a twelfth of its square
+        least = self.least**2 / 3
         if self.gaussian is not None:
-            # no variance is below that of rounding to a grey level, a twelfth of its square
-            self.gaussian.start(self.pictures(value), code, self.least**2 / 3)
+            self.gaussian.start(self.pictures(value), code, least)
+        if self.palette is not None and len(value):
+            self.palette.start(self.pictures(value), least)
 
     @property
     def tells(self) -> bool:
@@ -146,6 +158,9 @@ class Denoiser(nn.Module):
         self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
     ) -> Float[Tensor, "B C H W"]:
         """D(z; s)."""
+        if self.palette is not None:
+            _, mean, apart, more = self._chosen(z, s, code)
+            return mean + apart * more
         s = s[:, None, None, None]
         total = (s**2 + 1).sqrt()
         log_s = s.flatten().log()
@@ -157,6 +172,21 @@ class Denoiser(nn.Module):
         with computing_in(self.precision, self.scale.device.type):
             out: Tensor = z / total**2 + s / total * self.net(z / total, log_s, code)
         return out
+
+    def _chosen(
+        self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """ln w of each colour (B, H, W, K), what these make of a picture, how far pixels are from
+        it, and what the network adds, in such distances."""
+        assert self.palette is not None
+        shown = z / (s**2 + 1).sqrt()[:, None, None, None]
+        if self.gaussian is not None:
+            shown = self._guessed(z, s, code)[1]
+        with computing_in(self.precision, self.scale.device.type):
+            out = self.net(shown, s.log(), self._heard(code))
+        more, logits = out.float().split((self.grid[0], len(self.palette.colours)), 1)
+        log_weight = self.palette.log_weights(logits, z, s)
+        return log_weight, *self.palette.mean(log_weight, z, s), more
 
     def _guessed(
         self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
@@ -237,8 +267,19 @@ class Denoiser(nn.Module):
         )
         noise = torch.randn(pictures.shape, generator=generator)
         z = pictures + s[:, None, None, None] * noise
-        error = (self(z, s, self.sometimes(code, generator)) - pictures) * mask
-        return error.square().flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1) / self._out(s)
+        told = self.sometimes(code, generator)
+        if self.palette is None:
+            return self._error(self(z, s, told) - pictures, mask, s)
+        log_weight, mean, apart, more = self._chosen(z, s, told)
+        choice = self.palette.loss(log_weight, pictures, mask, s)
+        return choice + self._error(mean + apart * more - pictures, mask, s)
+
+    def _error(
+        self, error: Tensor, mask: Bool[Tensor, "B C H W"], s: Float[Tensor, " B"]
+    ) -> Float[Tensor, " B"]:
+        """The mean square of the known pixels, over c_out^2."""
+        total = (error * mask).square().flatten(1).sum(1)
+        return total / mask.flatten(1).sum(1).clamp_min(1) / self._out(s)
 
     def sometimes(self, code: Tensor | None, generator: torch.Generator) -> Tensor | None:
         """The classes, one in five withheld (J. Ho and T. Salimans (2022), Classifier-free

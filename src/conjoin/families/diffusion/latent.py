@@ -84,11 +84,15 @@ class LatentDiffusion(PictureDiffusion):
     taught: float = 0.25
 
     suggests_latents: ClassVar[bool] = False
-    worded: ClassVar[Mapping[str, Any]] = {"noise_centre": 0.0}
+    worded: ClassVar[Mapping[str, Any]] = {"noise_centre": 0.0, "palette": 0}
 
     def __post_init__(self) -> None:
         if self.axes:
             raise ValueError(f"axes={self.axes!r} is for pixels: latents have none, leave it out.")
+        if self.palette:
+            raise ValueError(
+                f"palette={self.palette!r} is for pixels: latents have no colours, leave it out."
+            )
         if self.channels < 1:
             raise ValueError(f"channels must be at least 1, got {self.channels!r}.")
         if not 0 < self.latent_noise < 1:

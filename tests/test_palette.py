@@ -1,0 +1,186 @@
+"""Pixels told by their colours: Bayes' rule where nothing was learned, choices that neighbours
+make plain, draws in the colours of the fit."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from test_picture_diffusion import rows, space
+
+from conjoin.core import stream
+from conjoin.families.diffusion.latent import LatentDiffusion
+from conjoin.families.diffusion.palette import LEAST_LOSS, Palette
+from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+
+SIDE = 8
+TINY = PictureDiffusion(size=0.125, precision="float32", palette=4, dropout=0.0)
+
+
+def squares(count, seed=0, levels=(20, 220)):
+    """(B, D) grey levels: a bright square of 3 pixels a side on a dark ground."""
+    rng = np.random.default_rng(seed)
+    out = np.full((count, SIDE, SIDE), levels[0])
+    for picture, (row, column) in zip(out, rng.integers(0, SIDE - 3, (count, 2)), strict=True):
+        picture[row : row + 3, column : column + 3] = levels[1]
+    return out.reshape(count, -1).astype(float)
+
+
+def three_colours():
+    """A palette of three colours of two channels, one of which varies."""
+    palette = Palette(3, 2)
+    palette.colours.copy_(torch.tensor([[0.0, 0.0], [1.0, -1.0], [2.0, 1.0]]))
+    palette.variance.copy_(torch.tensor([1e-4, 0.3, 0.02]))
+    palette.log_share.copy_(torch.tensor([0.5, 0.2, 0.3]).log())
+    return palette.eval()
+
+
+def test_weights_and_mean_are_those_of_bayes_rule_on_a_grid():
+    palette = three_colours()
+    s = torch.tensor([0.4, 1.5])
+    z = torch.randn(2, 2, 3, 3, generator=stream(1))
+    more = torch.randn(2, 3, 3, 3, generator=stream(2))
+    log_weight = palette.log_weights(more, z, s)
+    mean, _ = palette.mean(log_weight, z, s)
+    assert torch.allclose(log_weight.exp().sum(-1), torch.ones(2, 3, 3).double())
+    # p(x | z) of one pixel by sums over a grid, channels apart given the colour
+    grid = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
+    for row in range(2):
+        at = z[row, :, 1, 2].double()
+        mass, first = [], []
+        for colour, variance in zip(palette.colours, palette.variance.double(), strict=True):
+            density = torch.exp(
+                -((grid[:, None] - colour) ** 2) / (2 * variance)
+                - (grid[:, None] - at) ** 2 / (2 * float(s[row]) ** 2)
+            ) / torch.sqrt(2 * math.pi * variance)
+            total = density.sum(0)
+            mass.append(total.prod())
+            first.append((grid[:, None] * density).sum(0) / total)
+        tilted = palette.log_share.double().exp() * more[row, :, 1, 2].double().exp()
+        share = tilted * torch.stack(mass)
+        share /= share.sum()
+        assert torch.allclose(log_weight[row, 1, 2].exp(), share, atol=1e-5)
+        wanted = (share[:, None] * torch.stack(first)).sum(0)
+        assert torch.allclose(mean[row, :, 1, 2].double(), wanted, atol=1e-4)
+
+
+def test_colours_shares_and_variances_are_those_of_the_pixels():
+    palette = Palette(3, 1)
+    picture = torch.tensor([0.0] * 8 + [1.0, 1.2] * 2 + [5.0] * 4).view(1, 1, 4, 4)
+    palette.start(picture, 1e-3)
+    order = palette.colours.flatten().argsort()
+    assert palette.colours[order].flatten().tolist() == pytest.approx([0, 1.1, 5])
+    assert palette.log_share[order].exp().tolist() == pytest.approx([0.5, 0.25, 0.25])
+    assert palette.variance[order].tolist() == pytest.approx([1e-3, 0.011, 1e-3], rel=1e-4)
+
+
+def test_colours_that_are_left_over_are_never_chosen():
+    palette = Palette(5, 1)
+    palette.start(torch.tensor([0.0, 3.0, 0.0, 3.0]).view(1, 1, 2, 2), 1e-3)
+    z = torch.randn(2, 1, 4, 4, generator=stream(0))
+    weight = palette.eval().log_weights(torch.zeros(2, 5, 4, 4), z, torch.ones(2)).exp()
+    assert int((weight > 1e-12).any(dim=(0, 1, 2)).sum()) == 2
+
+
+def test_the_loss_is_the_log_of_what_it_has_been_lately_and_never_less_than_its_own():
+    palette = three_colours().train()
+    x = palette.colours[torch.tensor([[0, 1], [2, 0]])].permute(2, 0, 1)[None].float()
+    s = torch.tensor([1.0])
+    log_weight = palette.log_weights(torch.zeros(1, 3, 2, 2), x + 0.3, s)
+    known = torch.ones(1, 2, 2, 2, dtype=torch.bool)
+    for _ in range(3):
+        loss = palette.loss(log_weight, x, known, s)
+    right = palette._own(x, torch.zeros(1)).softmax(-1)
+    nats = float(-(right * log_weight).sum(-1).mean())
+    assert float(loss) == pytest.approx(math.log(nats), abs=1e-3)
+    palette.eval()
+    fair = palette.log_weights(torch.full((1, 3, 2, 2), 0.0), x * 2, s)
+    found = float(-(right * fair).sum(-1).mean())
+    assert float(palette.loss(fair, x, known, s)) >= math.log(found)
+    before = palette.lately.clone()
+    palette.loss(log_weight, x, known, s)
+    assert torch.equal(palette.lately, before)  # an answer moves nothing
+    assert LEAST_LOSS > 0
+
+
+def test_what_is_not_known_of_a_picture_teaches_nothing():
+    palette = three_colours()
+    x = torch.zeros(1, 2, 2, 2)
+    other = x.clone()
+    other[:, :, 0, 0] = 2.0
+    known = torch.ones_like(x, dtype=torch.bool)
+    known[:, 1, 0, 0] = False
+    log_weight = palette.log_weights(torch.zeros(1, 3, 2, 2), x, torch.ones(1))
+    one, two = (palette.loss(log_weight, each, known, torch.ones(1)) for each in (x, other))
+    assert torch.equal(one, two)
+
+
+def built(config=TINY, count=300):
+    return PictureDensity.build(space(SIDE), config, rows(squares(count)), stream(0))
+
+
+def test_before_it_learns_a_pixel_is_told_by_its_own_value():
+    density = built()
+    x = density.core.pictures(rows(squares(4, seed=1)).value)
+    z = x + 0.5 * torch.randn(x.shape, generator=stream(3))
+    s = torch.full((4,), 0.5)
+    with torch.no_grad():
+        whole = density.core(z, s, None)
+        one = z.clone()
+        one[:, :, 0, 0] += 1.0
+        moved = density.core(one, s, None)
+    assert torch.equal(whole[:, :, 1:], moved[:, :, 1:])
+    assert (whole[:, :, 0, 0] != moved[:, :, 0, 0]).all()
+
+
+def test_answers_do_not_depend_on_their_batch():
+    density = built()
+    torch.nn.init.normal_(density.core.net.last.weight, 0.0, 0.1)
+    some = rows(squares(5, seed=2))
+    with torch.no_grad():
+        whole = density.log_prob(some)
+        alone = torch.cat([density.log_prob(some.take(slice(row, row + 1))) for row in range(5)])
+    assert torch.allclose(whole, alone, rtol=1e-6)
+
+
+def fitted(palette, steps=150):
+    density = built(TINY.set_params(palette=palette), count=600)
+    learned = [each for each in density.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=3e-3)
+    data = rows(squares(600))
+    noise = stream(4)
+    density.train()
+    for _ in range(steps):
+        some = torch.randint(600, (32,), generator=noise)
+        optimizer.zero_grad()
+        density(data.take(some), generator=noise).mean().backward()
+        optimizer.step()
+    return density.eval()
+
+
+def test_few_steps_teach_more_by_colours_than_by_numbers():
+    """Errors of what comes back from under noise; draws are in the two colours of the fit."""
+    x = rows(squares(64, seed=5)).value
+    error, near = {}, {}
+    for palette in (0, 4):
+        density = fitted(palette)
+        clean = density.core.pictures(x)
+        z = clean + 0.6 * torch.randn(clean.shape, generator=stream(6))
+        with torch.no_grad():
+            back = density.core(z, torch.full((64,), 0.6), None)
+            levels = density.sample(40, generator=stream(7)).value
+        error[palette] = float((back - clean).square().mean())
+        apart = torch.minimum((levels - 20).abs(), (levels - 220).abs())
+        near[palette] = float((apart <= 6).double().mean())
+    assert error[4] < 0.6 * error[0]
+    assert near[4] > 0.97 > 0.8 > near[0]
+
+
+def test_latents_have_no_colours():
+    with pytest.raises(ValueError, match="palette=8 is for pixels"):
+        LatentDiffusion(palette=8)
+
+
+def test_a_palette_is_at_least_none():
+    with pytest.raises(ValueError, match="palette must be at least 0, got -1"):
+        built(TINY.set_params(palette=-1))
