@@ -1,6 +1,6 @@
 """Pictures and words: one joint model of scenes and captions, judged by an exact judge.
 
-    python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--model FOLDER]
+    python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--model FOLDER] [--save FOLDER]
 
 A model of a table of pictures and captions alone (``conjoin.datasets.draw_scenes``, 32 x 32) is
 fitted, or taken from a folder. *drawn*: pictures for prompts whose pairs of colour and shape the
@@ -218,12 +218,15 @@ def main():
     parser.add_argument("--seconds", type=float, default=1500.0)
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--model", default=None)
+    parser.add_argument("--save", default=None)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     if asked.model is None:
         model, seconds = fitted(asked.rows, asked.seconds, asked.seed)
-        print(f"{asked.rows:,} scenes, {seconds / 60:.1f} CPU minutes")
+        print(f"{asked.rows:,} scenes, {seconds / 60:.1f} CPU minutes", flush=True)
+        if asked.save is not None:
+            model.save(asked.save)
     else:
         model = load(asked.model)
     print(f"{'':43s} found  ceiling, floor")

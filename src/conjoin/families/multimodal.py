@@ -109,13 +109,14 @@ WORDED_PICTURES: Mapping[str, Any] = {
     "noise_centre": 0.9,
     "even_axes": True,
     "palette": 48,
-    "matrix_rate": 0.004,
-    "rate": 1e-3,
-    "batch": 48,
+    "matrix_rate": 0.02,
+    "rate": 3e-3,
+    "batch": 32,
     "dropout": 0.0,
 }
 PICTURE_FAMILIES = ("picture_diffusion", "latent_diffusion", "cascade")
-CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
+# the strings beside them
+CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3, "hidden": 0.2}
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
 

@@ -129,6 +129,9 @@ class Sequence(Config):
         How a picture of the context is told: by "places", to which each token attends, or as the
         "mean" over them, as by models that were saved by versions before it, and by the "absolute"
         network always.
+    hidden
+        Share of the written tokens that the network does not see in a step of the fit, so that it
+        learns to look at what it is told beside them. Answers see all.
     """
 
     width: int = 64
@@ -145,6 +148,7 @@ class Sequence(Config):
     drawing: str = "inversion"
     reading: float = 0.0
     pictures: str = "places"
+    hidden: float = 0.0
 
     implied: ClassVar[dict[str, Any]] = {
         "size": None,
@@ -154,8 +158,13 @@ class Sequence(Config):
         "drawing": "gumbel",
         "reading": 0.0,
         "pictures": "mean",
+        "hidden": 0.0,
     }
-    unwritten: ClassVar[dict[str, Any]] = {"reading": 0.0, "pictures": "mean"}
+    unwritten: ClassVar[dict[str, Any]] = {
+        "reading": 0.0,
+        "pictures": "mean",
+        "hidden": 0.0,
+    }
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:
@@ -170,6 +179,12 @@ class Sequence(Config):
             raise ValueError(f"pictures must be one of {known}, got {self.pictures!r}.")
         if not 0 <= self.reading < 1:
             raise ValueError(f"reading must be at least 0 and less than 1, got {self.reading!r}.")
+        if not 0 <= self.hidden < 1:
+            raise ValueError(f"hidden must be at least 0 and less than 1, got {self.hidden!r}.")
+        if self.hidden and self.network != "rotary":
+            raise ValueError(
+                f"hidden={self.hidden!r} needs network='rotary', got {self.network!r}."
+            )
         if self.reading and self.network != "rotary":
             raise ValueError(
                 f"reading={self.reading!r} needs network='rotary', got {self.network!r}."
@@ -344,14 +359,18 @@ class SequenceDensity(Density):
     ) -> Float[Tensor, " B"]:
         return self._log_p(event, self.encoder(context, event.rows))
 
-    def _log_p(self, event: Event, told: Tensor) -> Float[Tensor, " B"]:
-        """Each known token, and the first known end; what follows the end is certain."""
+    def _log_p(
+        self, event: Event, told: Tensor, written: Tensor | None = None
+    ) -> Float[Tensor, " B"]:
+        """Each known token, and the first known end; what follows the end is certain. ``written``:
+        what the network sees of the tokens, if that is not all."""
+        seen = event.value if written is None else written
         target, valid = targets_of(event, self.tokens, self.capacity)
         total = torch.zeros(event.rows, dtype=torch.float64)
         for rows, places in as_often(self._parts(valid)):
             precision = self.config.precision if self.training else "float32"
             with computing_in("float32" if precision == "auto" else precision):
-                logits = self.net(event.value[rows, : places - 1], told[rows])
+                logits = self.net(seen[rows, : places - 1], told[rows])
             near = slice(0, places)
             cell = self._log_next(logits).gather(2, target[rows, near, None])[..., 0]
             total = total.index_put((rows,), torch.where(valid[rows, near], cell, 0.0).sum(1))
@@ -390,8 +409,18 @@ class SequenceDensity(Density):
         if self.read_block is not None:
             return self._losses_of_both(event, context, noise)
         told = self.encoder(self._withheld(context, event.rows, noise), event.rows)
+        written = self._partly_hidden(event, noise)
         with seeded(noise):  # dropout takes no other generator
-            return -self._log_p(event, told)
+            return -self._log_p(event, told, written)
+
+    def _partly_hidden(self, event: Event, generator: torch.Generator) -> Tensor | None:
+        """The tokens as the network sees them in the fit: some are as the start is, so that it
+        looks at what it is told beside them (S. Bowman et al. (2016), Generating sentences from a
+        continuous space, section 3.1)."""
+        if not self.config.hidden:
+            return None
+        gone = torch.rand(event.value.shape, generator=generator) < self.config.hidden
+        return event.value.masked_fill(gone, self.tokens)
 
     def _losses_of_both(
         self, event: Event, context: Record, noise: torch.Generator
