@@ -1,18 +1,25 @@
 """--ray: the questions of a command, answered by the workers of a Ray cluster."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from conjoin.cli.files import note_elsewhere, rows_of
 from conjoin.cli.voice import Voice
 from conjoin.util.energy import Energy
 
-__all__ = ["UNIQUE", "Cluster", "Table", "all_rows", "cluster_of", "pieces_of"]
+__all__ = ["UNIQUE", "Cluster", "Table", "all_rows", "cluster_of", "numbered", "pieces_of"]
 
-PIECE_ROWS = 4096  # of a table that is read at once; a model evaluates so many at once
-UNIQUE = "unique"  # of a piece's attrs: columns without equal cells in all that was read with it
+# of a table that is read at once. A model evaluates the least at once anyway; each piece costs some
+# .1 s of its own, so that more is better, as long as all workers have work
+LEAST_ROWS = 4096
+PIECE_ROWS = 16_384
+PIECE_CELLS = 1 << 20
+PIECES_OF_WORKER = 2  # at least, where the table has that many times ``LEAST_ROWS``
+UNIQUE = "unique"  # of a piece's attrs: columns without equal cells in all that was read first
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,21 @@ class Table:
     part: str | None
     voice: Voice
     skip_broken: bool
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A saved model without the surface of an estimator, whose imports take as long as all of the
+    rest."""
+
+    model_: Any
+
+
+def loaded(folder: Path) -> Loaded:
+    """The model in a folder, for one processor."""
+    from conjoin.model.saving import load_model
+
+    return Loaded(load_model(folder, device="cpu"))
 
 
 @dataclass(frozen=True)
@@ -43,11 +65,26 @@ class Cluster:
         from conjoin.serving.cluster import answered, joined
 
         with joined(self.address, self.workers) as workers:
-            for answer, energy in answered(model, read, ask, workers):
-                if energy is not None:
-                    self.spent.append(energy)
-                    note_elsewhere(energy)
-                yield answer
+            yield from self._noted(answered(model, read, ask, workers))
+
+    def answers_about(
+        self, model: str, table: Table, ask: Callable[[Any, Any], Any]
+    ) -> Iterator[Any]:
+        """``ask(loaded, (first, rows))`` of each piece of a table, in order; ``loaded.model_`` is
+        the model, and ``first`` the number of the piece's first row, from 1 on."""
+        from conjoin.serving.cluster import answered, joined
+
+        with joined(self.address, self.workers) as workers:
+            read = partial(_numbered_pieces, table, workers)
+            yield from self._noted(answered(model, read, ask, workers, loaded))
+
+    def _noted(self, answers: Iterator[tuple[Any, Energy | None]]) -> Iterator[Any]:
+        """The answers alone; what they took is noted down."""
+        for answer, energy in answers:
+            if energy is not None:
+                self.spent.append(energy)
+                note_elsewhere(energy)
+            yield answer
 
 
 def cluster_of(
@@ -78,18 +115,41 @@ def all_rows(table: Table, model: Any) -> Iterator[Any]:
     return rows_of(model, **asked)
 
 
-def pieces_of(table: Table, estimator: Any) -> Iterator[Any]:
-    """The rows, in pieces of ``chunk_rows`` or of ``PIECE_ROWS``."""
+def numbered(pieces: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Each piece and the number of its first row, from 1 on."""
+    first = 1
+    for rows in pieces:
+        yield first, rows
+        first += len(rows)
+
+
+def _numbered_pieces(table: Table, workers: int, asked: Any) -> Iterator[tuple[int, Any]]:
+    return numbered(pieces_of(table, asked, workers))
+
+
+def _rows_of_piece(rows: int, columns: int, workers: int) -> int:
+    """Without ``chunk_rows``, of so many rows: as many as pay, unless too few workers had work, or
+    a piece held too many cells."""
+    shared = -(-rows // (PIECES_OF_WORKER * workers))
+    return min(PIECE_ROWS, max(LEAST_ROWS, min(shared, PIECE_CELLS // max(columns, 1))))
+
+
+def pieces_of(table: Table, estimator: Any, workers: int = 1) -> Iterator[Any]:
+    """The rows, in pieces of ``chunk_rows``, or of as many as pay."""
     import pandas as pd
 
     from conjoin.core.event import slices
 
-    most = table.chunk_rows or PIECE_ROWS
+    unique: list[Any] | None = None  # of the rows that are read first, as one process sees them
     columns = estimator.model_.codec.schema.columns
     aside = {str(column.name) for column in columns if not column.modelled}
     for rows in all_rows(table, estimator.model_):
         if not isinstance(rows, pd.DataFrame):
+            most = table.chunk_rows or LEAST_ROWS
             yield from (rows.take(part) for part in slices(len(rows), most))
             continue
-        rows.attrs[UNIQUE] = [name for name in rows if str(name) in aside and rows[name].is_unique]
+        if unique is None:
+            unique = [name for name in rows if str(name) in aside and rows[name].is_unique]
+        rows.attrs[UNIQUE] = unique
+        most = table.chunk_rows or _rows_of_piece(*rows.shape, workers)
         yield from (rows.iloc[part] for part in slices(len(rows), most))
