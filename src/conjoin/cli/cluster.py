@@ -1,6 +1,7 @@
 """--ray: the questions of a command, answered by the workers of a Ray cluster."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,12 +14,14 @@ from conjoin.util.energy import Energy
 
 __all__ = ["UNIQUE", "Cluster", "Table", "all_rows", "cluster_of", "numbered", "pieces_of"]
 
-# of a table that is read at once. A model evaluates the least at once anyway; each piece costs some
-# .1 s of its own, so that more is better, as long as all workers have work
-LEAST_ROWS = 4096
-PIECE_ROWS = 16_384
+# that a model evaluates at once: pieces are whole numbers of them, since the last bit of an answer
+# may depend on its place among the rows that are evaluated with it
+BLOCK_ROWS = 4096
+# of a piece, at most. A piece costs up to .2 s whatever its rows, so that large ones pay as long as
+# all workers have work
+PIECE_ROWS = 32_768
 PIECE_CELLS = 1 << 20
-PIECES_OF_WORKER = 2  # at least, where the table has that many times ``LEAST_ROWS``
+PIECES_OF_WORKER = 2  # at least, where there are enough rows
 UNIQUE = "unique"  # of a piece's attrs: columns without equal cells in all that was read first
 
 
@@ -127,15 +130,20 @@ def _numbered_pieces(table: Table, workers: int, asked: Any) -> Iterator[tuple[i
     return numbered(pieces_of(table, asked, workers))
 
 
-def _rows_of_piece(rows: int, columns: int, workers: int) -> int:
-    """Without ``chunk_rows``, of so many rows: as many as pay, unless too few workers had work, or
-    a piece held too many cells."""
-    shared = -(-rows // (PIECES_OF_WORKER * workers))
-    return min(PIECE_ROWS, max(LEAST_ROWS, min(shared, PIECE_CELLS // max(columns, 1))))
+def _parts(rows: int, columns: int, workers: int) -> list[slice]:
+    """Of rows that are read at once: as few pieces as the limits allow, of about equal sizes, and
+    equally many for each worker."""
+    block = min(BLOCK_ROWS, PIECE_ROWS)
+    blocks = -(-rows // block)
+    most = max(1, min(PIECE_ROWS, PIECE_CELLS // max(columns, 1)) // block)  # blocks of a piece
+    rounds = max(PIECES_OF_WORKER, -(-blocks // (most * workers)))
+    count = max(1, min(blocks, rounds * workers))
+    ends = [blocks * part // count * block for part in range(count + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def pieces_of(table: Table, estimator: Any, workers: int = 1) -> Iterator[Any]:
-    """The rows, in pieces of ``chunk_rows``, or of as many as pay."""
+    """The rows, in pieces of ``chunk_rows``, or in ``_parts``."""
     import pandas as pd
 
     from conjoin.core.event import slices
@@ -144,12 +152,12 @@ def pieces_of(table: Table, estimator: Any, workers: int = 1) -> Iterator[Any]:
     columns = estimator.model_.codec.schema.columns
     aside = {str(column.name) for column in columns if not column.modelled}
     for rows in all_rows(table, estimator.model_):
+        asked = table.chunk_rows
         if not isinstance(rows, pd.DataFrame):
-            most = table.chunk_rows or LEAST_ROWS
-            yield from (rows.take(part) for part in slices(len(rows), most))
+            yield from (rows.take(part) for part in slices(len(rows), asked or BLOCK_ROWS))
             continue
         if unique is None:
             unique = [name for name in rows if str(name) in aside and rows[name].is_unique]
         rows.attrs[UNIQUE] = unique
-        most = table.chunk_rows or _rows_of_piece(*rows.shape, workers)
-        yield from (rows.iloc[part] for part in slices(len(rows), most))
+        parts = slices(len(rows), asked) if asked else _parts(*rows.shape, workers)
+        yield from (rows.iloc[part] for part in parts)
