@@ -171,7 +171,7 @@ def _new_words(
     """Values of the row at this place that were never seen."""
     places = dict.fromkeys(codec.place_of(d) for d in unseen.nonzero()[:, 0].tolist())
     names = [columns[each] for each in places][:MAX_NAMED_COLUMNS]
-    row = frame.iloc[place] if names else {}
+    row: Any = frame.iloc[place] if names else {}
     return [f"{name} {_shown(row[name])} was never seen" for name in names]
 
 
@@ -190,7 +190,7 @@ def _far_words(
         for d in far[: len(columns)].argsort(descending=True).tolist()[:MAX_NAMED_COLUMNS]
         if far[d] > FAR_DEVIATIONS
     ]
-    row = frame.iloc[place] if worst else {}
+    row: Any = frame.iloc[place] if worst else {}
     return [
         f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}"
         for d in worst
