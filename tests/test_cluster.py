@@ -22,7 +22,17 @@ from safetensors.torch import load_file
 
 import conjoin
 from conjoin.cli import run
-from conjoin.cli.cluster import UNIQUE, Table, cluster_of, pieces_of
+from conjoin.cli.ask import Formulas, _predicted_there, _ready, _verdicts_on
+from conjoin.cli.cluster import (
+    BLOCK_ROWS,
+    UNIQUE,
+    Table,
+    _parts,
+    cluster_of,
+    loaded,
+    numbered,
+    pieces_of,
+)
 from conjoin.cli.draw import OTHER_TOKENS, _worth
 from conjoin.cli.verbs import _sentence, _with_address
 from conjoin.cli.voice import Voice
@@ -30,6 +40,7 @@ from conjoin.cli.words import in_shell
 from conjoin.codecs.table import Limits
 from conjoin.core import CapabilityError
 from conjoin.core.rounds import agreed, as_often
+from conjoin.model.model import CHUNK_ROWS
 from conjoin.questions.sample import blocks_of_draws
 from conjoin.serving import cluster
 from conjoin.serving.cluster import (
@@ -173,6 +184,72 @@ def test_pieces_are_the_rows_in_order(here):
     assert whole[:200]["ticket"].is_unique
     assert not whole["ticket"].is_unique
     assert at_once.attrs[UNIQUE] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "workers", "blocks"),
+    [
+        (400, 4, 2, [1]),
+        (20_000, 4, 2, [1, 1, 1, 2]),  # two pieces for each worker
+        (89_684, 15, 2, [5, 6, 5, 6]),
+        (358_736, 15, 2, [7, 7, 8] * 4),  # of at most 32,768 rows
+        (89_684, 128, 2, [1, 2, 2, 2, 2, 2] * 2),  # of at most 2^20 cells
+        (20_000, 10_000, 2, [1, 1, 1, 1, 1]),
+        (0, 0, 1, [0]),
+    ],
+)
+def test_pieces_are_whole_blocks_and_all_workers_have_some(rows, columns, workers, blocks):
+    assert BLOCK_ROWS == CHUNK_ROWS
+    parts = _parts(rows, columns, workers)
+    assert [part.stop - part.start for part in parts] == [4096 * each for each in blocks]
+    ends = [0, *(part.stop for part in parts)]
+    assert [part.start for part in parts] == ends[:-1]
+    assert rows <= ends[-1] < rows + 4096
+
+
+@pytest.mark.parametrize("name", ["one.csv", "one.tsv"])
+def test_texts_of_workers_are_the_file_of_one_process(here, capsys, name):
+    model = loaded(here / "model")
+    table = Table("new.csv", Limits(), ROWS, None, Voice(quiet=True), False)
+    asked = {"false_alarm": 0.05, "max_error": 0.2, "max_width": None, "log": None, "explain": True}
+    told(
+        capsys,
+        f"decide model new.csv --max-error .2 --keep price --chunk-rows {ROWS} --force -o {name}",
+    )
+    whole = pd.read_csv(name, sep="\t" if name.endswith("tsv") else ",")
+    assert list(whole)[:3] == ["row", "ticket", "price"]  # tickets of the first piece are unique
+    pieces = list(numbered(pieces_of(table, model, 2)))
+    assert [first for first, _ in pieces] == [1, 91, 181, 271, 361]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [_verdicts_on(model, piece, asked, ["price"], name) for piece in pieces]
+    texts = [pickle.loads(pickle.dumps(part.table)) for part in found]
+    assert "".join(text.content for text in texts).encode() == (here / name).read_bytes()
+    assert [len(text) for text in texts] == [90, 90, 90, 90, 40]
+    counts = sum((pd.Series(part.counts) for part in found[1:]), pd.Series(found[0].counts))
+    assert counts.to_dict() == whole["verdict"].value_counts().to_dict()
+    told(capsys, f"predict model new.csv --chunk-rows {ROWS} --force -o {name}")
+    texts = [_predicted_there(model, piece, name) for piece in pieces]
+    assert "".join(text.content for text in texts).encode() == (here / name).read_bytes()
+    assert isinstance(_predicted_there(model, pieces[0], "one.parquet"), pd.DataFrame)
+    assert isinstance(_predicted_there(model, pieces[0], None), pd.DataFrame)
+
+
+def test_formulas_in_texts_of_workers_are_counted(here):
+    table = pd.DataFrame({"a": ["=1+1", "x", "@b"], "b": [1, 2, 3]})
+    text = _ready(table, "a.csv", 4)
+    assert text.content == "=1+1,1\nx,2\n@b,3\n"
+    words = Formulas([_ready(table, "a.csv", 1), text])
+    assert len(list(words)) == 2
+    assert "4 of 'a'" in words.words("a.csv")[0]
+
+
+def test_what_a_worker_asks_is_loaded_as_told(monkeypatch):
+    monkeypatch.setattr(cluster, "_opened", lambda files, version, folder, load: load(folder))
+    worker = Worker(None, "", "place", lambda asked, piece: asked, Tries().begin, load=len)
+    assert worker(_boxed(Parcel("piece", number=1)))["parcel"][0].content == 5
+    rows = _read(None, None, "", "place", lambda asked: iter([asked]), load=str.upper)
+    assert next(rows)["parcel"][0].content == "PLACE"
 
 
 def test_draws_in_blocks_depend_on_the_seed_and_the_block(here, capsys):

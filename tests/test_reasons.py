@@ -8,6 +8,7 @@ import torch
 import conjoin
 from conjoin.codecs.table.schema import Schema
 from conjoin.model.model import Model
+from conjoin.questions.explain import UNIT_FACTORS
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,27 @@ def test_a_reason_does_not_depend_on_its_neighbours(model, odd):
     whole = model.decide(odd)["reason"].tolist()
     alone = [model.decide(odd.iloc[[row]])["reason"].item() for row in range(6)]
     assert whole[:6] == alone
+
+
+def test_all_changes_of_units_are_read_at_once(model, odd, monkeypatch):
+    codec = type(model.model_.codec)
+    own = codec.encode
+    calls = []
+
+    def counted(self, raw):
+        calls.append(len(raw))
+        return own(self, raw)
+
+    rows = odd.copy()
+    rows.loc[1, ["a", "b", "k", "n"]] = [17.0, 34.0, "high", 8]  # a = 1.7 and b = 3.4, by ten
+    monkeypatch.setattr(codec, "encode", counted)
+    whole = model.decide(rows)["reason"].tolist()
+    assert calls[0] == len(rows)
+    assert len(calls) == 2
+    assert calls[1] % len(UNIT_FACTORS) == 0
+    assert calls[1] < len(rows) * len(UNIT_FACTORS)  # rows with a number that is far
+    assert whole[1].endswith("; a, b x0.1 would fit")
+    assert model.decide(rows.iloc[[1]])["reason"].item() == whole[1]
 
 
 def test_all_rows_are_asked_about_at_once(model, odd, monkeypatch):

@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.cluster import UNIQUE, Cluster, Table, all_rows, cluster_of, pieces_of
+from conjoin.cli.cluster import UNIQUE, Cluster, Loaded, Table, all_rows, cluster_of, numbered
 from conjoin.cli.files import (
     asked_models,
     limits_of,
@@ -22,7 +22,7 @@ from conjoin.cli.files import (
 )
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.marks import marked
-from conjoin.cli.output import claim, write
+from conjoin.cli.output import Text, claim, is_text, text_of, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import grouped, in_shell, max_error_of
@@ -66,8 +66,7 @@ def predict(
     if cluster is None:
         tables = (_predicted(found, each, out) for each in all_rows(rows, found))
     else:
-        ask = partial(_predicted_there, out=out)
-        tables = cluster.answers(model, partial(pieces_of, rows), ask)
+        tables = cluster.answers_about(model, rows, partial(_predicted_there, out=out))
     answers(tables, out, voice)
 
 
@@ -84,9 +83,18 @@ def _predicted(model: Any, rows: Any, out: str | None) -> Any:
     return _named(_as_written(_predictions(model, rows), model.target, out), rows)
 
 
-def _predicted_there(estimator: Any, rows: Any, out: str | None) -> Any:
+def _predicted_there(loaded: Loaded, piece: tuple[int, Any], out: str | None) -> Any:
     """As ``_predicted``, in a worker of a cluster."""
-    return _predicted(estimator.model_, rows, out)
+    first, rows = piece
+    return _ready(_predicted(loaded.model_, rows, out), out, first)
+
+
+def _ready(table: Any, out: str | None, first: int) -> Any:
+    """The answer whose first row has this number, as text where the file is one: its writer, one
+    process for all workers, has nothing left to do."""
+    if out is None or not is_text(out):
+        return table
+    return Text(text_of(table, out, header=first == 1), len(table), formulas_of(table))
 
 
 NUMBERS = ("answer", "best_guess", "mean", "low", "high")  # columns of answers about a number
@@ -180,10 +188,9 @@ class Formulas:
 
     def __iter__(self) -> Iterator[Any]:
         for table in self.tables:
-            for name in table:
-                count = formula_cells(table[name])
-                if count:
-                    self.found[str(name)] = self.found.get(str(name), 0) + count
+            found = table.formulas if isinstance(table, Text) else formulas_of(table)
+            for name, count in found.items():
+                self.found[name] = self.found.get(name, 0) + count
             yield table
 
     def words(self, out: str) -> list[str]:
@@ -197,6 +204,12 @@ class Formulas:
             "They are written as they are, so that the file reads back the same: import such "
             "columns as text, or write .parquet."
         ]
+
+
+def formulas_of(table: Any) -> dict[str, int]:
+    """Of each column that has any, how many words begin as formulas do, and are no numbers."""
+    counts = {str(name): formula_cells(table[name]) for name in table}
+    return {name: count for name, count in counts.items() if count}
 
 
 def formula_cells(cells: Any) -> int:
@@ -266,23 +279,22 @@ def decide(
     cluster = cluster_of(ray, workers, device, data)
     claim(out, force)
     _claim_log(log)
-    estimator = load_model(model, device)
-    target = estimator.model_.target
+    found = model_of(model, device)
+    target = found.target
     errors = max_error_of(max_error, target)
     _refuse_unused(target, max_error, max_width)
-    say_unfinished(estimator.model_, voice)
+    say_unfinished(found, voice)
     asked = (
         {"false_alarm": false_alarm, "max_error": errors}
         if target is not None
         else {"false_alarm": false_alarm}
     )
     wishes = {"false_alarm": false_alarm, "max_error": errors, "max_width": max_width}
-    wishes |= {"log": log, "reasons": reasons}
+    wishes |= {"log": log, "explain": reasons}
     limits = limits_of(max_bytes, max_ratio, max_columns)
     rows = Table(data, limits, chunk_rows, part, voice, skip_broken)
     tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar"), 0)
     hopeless: list[int] = []  # rows for which no confidence will do
-    kept = Kept(estimator.model_.codec, keep or [])
     spent = Tally()
 
     def took() -> dict[str, Any]:
@@ -290,16 +302,16 @@ def decide(
         return _told_energy(sum(parts[1:], start=parts[0]), tally)
 
     def verdicts() -> Iterator[Any]:
-        found = (
-            _verdicts(estimator, rows, wishes, spent)
+        parts = (
+            _verdicts(found, rows, wishes, Kept(found.codec, keep or []), out, spent)
             if cluster is None
-            else _verdicts_there(cluster, model, rows, wishes)
+            else _verdicts_there(cluster, model, rows, wishes, keep or [], out)
         )
-        for table, beside in found:
-            for verdict, count in table["verdict"].value_counts().items():
-                tally[str(verdict)] += int(count)
-            hopeless.append(table.attrs["no_threshold"])
-            yield kept.beside(_named(_as_written(table, target, out), beside), beside)
+        for part in parts:
+            for verdict, count in part.counts.items():
+                tally[verdict] += count
+            hopeless.append(part.hopeless)
+            yield part.table
 
     answers(
         verdicts(),
@@ -327,39 +339,81 @@ def _claim_log(path: str | None) -> None:
         log.unlink()
 
 
+class Verdicts(NamedTuple):
+    """Those on some rows as they are written, how often each came, of how many rows no confidence
+    will do, and the lines of the log that are still to be written."""
+
+    table: Any
+    counts: dict[str, int]
+    hopeless: int
+    lines: str = ""
+
+
 def _verdicts(
-    estimator: Any, rows: Table, wishes: dict[str, Any], spent: Tally
-) -> Iterator[tuple[Any, Any]]:
-    """The verdicts on some rows, and those rows."""
-    for frame in all_rows(rows, estimator.model_):
+    model: Any,
+    rows: Table,
+    wishes: dict[str, Any],
+    kept: "Kept",
+    out: str | None,
+    spent: Tally,
+) -> Iterator[Verdicts]:
+    """The verdicts on some rows at a time."""
+    from conjoin.questions.decide import decide as verdicts_on
+
+    for first, frame in numbered(all_rows(rows, model)):
         with spent:
-            table = estimator.decide(frame, **wishes)
-        yield table, frame
+            table = verdicts_on(model, frame, **wishes)
+        yield _beside(model, table, frame, kept, first, out)
+
+
+def _beside(
+    model: Any, table: Any, frame: Any, kept: "Kept", first: int, out: str | None
+) -> Verdicts:
+    """Verdicts beside what names their rows, of which ``first`` is the number of the first."""
+    counts = {str(name): int(n) for name, n in table["verdict"].value_counts().items()}
+    written = _named(_as_written(table, model.target, out), frame)
+    return Verdicts(kept.beside(written, frame, first), counts, table.attrs["no_threshold"])
 
 
 def _verdicts_there(
-    cluster: Cluster, model: str, rows: Table, wishes: dict[str, Any]
-) -> Iterator[tuple[Any, Any]]:
+    cluster: Cluster,
+    model: str,
+    rows: Table,
+    wishes: dict[str, Any],
+    keep: list[str],
+    out: str | None,
+) -> Iterator[Verdicts]:
     """As ``_verdicts``, by the workers of a cluster; the log is written here, in order."""
-    ask = partial(_verdicts_on, wishes=wishes)
-    for table, frame, lines in cluster.answers(model, partial(pieces_of, rows), ask):
-        if lines:
+    ask = partial(_verdicts_on, wishes=wishes, keep=keep, out=out)
+    for part in cluster.answers_about(model, rows, ask):
+        if part.lines:
             with Path(wishes["log"]).open("a", encoding="utf-8") as file:
-                file.write(lines)
-        yield table, frame
+                file.write(part.lines)
+        yield part
 
 
-def _verdicts_on(estimator: Any, rows: Any, wishes: dict[str, Any]) -> tuple[Any, Any, str]:
-    """The verdicts on some rows, what goes beside them, and the lines of the log."""
+def _verdicts_on(
+    loaded: Loaded,
+    piece: tuple[int, Any],
+    wishes: dict[str, Any],
+    keep: list[str],
+    out: str | None,
+) -> Verdicts:
+    """The verdicts on one piece, in a worker."""
     import pandas as pd
 
+    from conjoin.questions.decide import decide as verdicts_on
+
+    first, rows = piece
+    model = loaded.model_
     with tempfile.TemporaryDirectory() as folder:
         log = None if wishes["log"] is None else Path(folder) / "log"
-        table = estimator.decide(rows, **{**wishes, "log": log})
+        table = verdicts_on(model, rows, **{**wishes, "log": log})
         lines = "" if log is None else log.read_text(encoding="utf-8")
     # of other data than tables nothing but their names goes beside the verdicts
-    beside = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(index=rows.index)
-    return table, beside, lines
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(index=rows.index)
+    part = _beside(model, table, frame, Kept(model.codec, keep), first, out)
+    return part._replace(table=_ready(part.table, out, first), lines=lines)
 
 
 def _say_counts(tally: dict[str, int], hopeless: int, voice: Voice) -> None:
@@ -400,18 +454,16 @@ class Kept:
         self.codec = codec
         self.asked = asked
         self.names: list[Any] | None = None
-        self.rows = 0
 
-    def beside(self, table: Any, frame: Any) -> Any:
-        """The answers about one piece of the table, in its order."""
+    def beside(self, table: Any, frame: Any, first: int) -> Any:
+        """The answers about one piece of the table, whose first row has this number; which columns
+        name rows is known from the first piece."""
         import pandas as pd
 
         if self.names is None:
             self.names = self._names(table, frame)
-        first = self.rows + 1
-        self.rows += len(table)
         # pictures are named by their file
-        own = {} if "file" in table else {"row": range(first, self.rows + 1)}
+        own = {} if "file" in table else {"row": range(first, first + len(table))}
         own |= {name: frame[name].to_numpy() for name in self.names}
         return pd.concat([pd.DataFrame(own), table.reset_index(drop=True)], axis=1)
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import gzip
+import io
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,26 @@ from conjoin.util.files import new_file
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TABLES", "claim", "claim_pictures", "stem", "write"]
+__all__ = ["TABLES", "Text", "claim", "claim_pictures", "is_text", "stem", "text_of", "write"]
 
 # what pictures can be written to, as what they can be beside pictures
 TABLES = (".csv", ".csv.gz", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
 _READ = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".ndjson", ".json")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Rows as a text file has them. ``formulas``: how many cells of each column a spreadsheet would
+    take for formulas."""
+
+    content: str
+    rows: int
+    formulas: dict[str, int]
+
+    def __len__(self) -> int:
+        return self.rows
 
 
 def stem(path: str) -> str:
@@ -81,24 +96,46 @@ def claim_pictures(out: str | None, force: bool) -> None:
         raise ValueError(f"{out} cannot be written: there is no folder {place.parent}.")
 
 
-def write(tables: "Iterable[pd.DataFrame]", path: str, alike: dict[str, str] | None = None) -> None:
+def is_text(path: str) -> bool:
+    """Whether the tables of ``write`` may come as ``Text``."""
+    return not path.endswith(".parquet")
+
+
+def text_of(table: "pd.DataFrame", path: str, header: bool) -> str:
+    """The rows as ``write`` writes them to a text file."""
+    text = io.StringIO(newline="")
+    _write_table(table, text, path, header)
+    return text.getvalue()
+
+
+def write(
+    tables: "Iterable[pd.DataFrame | Text]", path: str, alike: dict[str, str] | None = None
+) -> None:
     """The rows of all tables, by suffix; ``-`` is CSV on standard output. ``alike``: {column: one
     of the same type}, for a Parquet column of which the first table may know no value."""
     if path == "-":
-        _write_text(tables, sys.stdout, ",")
+        _write_text(tables, sys.stdout, path)
         return
     with new_file(path) as partial:
         if path.endswith(".parquet"):
-            _write_parquet(tables, partial, alike or {})
+            _write_parquet(tables, partial, alike or {})  # type: ignore[arg-type]
             return
         opener: Any = gzip.open if path.endswith(".gz") else open
         with opener(partial, "wt", encoding="utf-8", newline="") as file:
-            _write_text(tables, file, "\t" if ".tsv" in path else ",")
+            _write_text(tables, file, path)
 
 
-def _write_text(tables: "Iterable[pd.DataFrame]", file: Any, separator: str) -> None:
+def _write_text(tables: "Iterable[pd.DataFrame | Text]", file: Any, path: str) -> None:
     for number, table in enumerate(tables):
-        table.to_csv(file, index=False, sep=separator, header=number == 0, lineterminator="\n")
+        if isinstance(table, Text):
+            file.write(table.content)
+        else:
+            _write_table(table, file, path, header=number == 0)
+
+
+def _write_table(table: "pd.DataFrame", file: Any, path: str, header: bool) -> None:
+    separator = "\t" if ".tsv" in path else ","
+    table.to_csv(file, index=False, sep=separator, header=header, lineterminator="\n")
 
 
 def _write_parquet(tables: "Iterable[pd.DataFrame]", path: Path, alike: dict[str, str]) -> None:

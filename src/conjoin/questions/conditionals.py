@@ -73,7 +73,8 @@ def expected(model: Model, x: Event, cells: Cells) -> list[pd.Series]:
     levels = [place for place, (_, d) in enumerate(cells) if variables[d].discrete]
     numbers = [place for place, (_, d) in enumerate(cells) if not variables[d].discrete]
     found |= _levels(model, x, cells, levels)
-    first = {d: _trapezoid(_first_values(model, d, MIDDLE), variables[d]) for _, d in cells}
+    asked = {cells[place][1] for place in numbers}
+    first = {d: _trapezoid(_first_values(model, d, MIDDLE), variables[d]) for d in asked}
     shares = _over_grids(model, x, cells, numbers, first, MIDDLE, _evidence(model))
     for place, (values, share) in shares.items():
         found[place] = _middle(values, share, MIDDLE)[0]

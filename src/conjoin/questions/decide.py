@@ -167,8 +167,10 @@ def _classes(
     if max_error is None:
         return np.full(len(guess), "", dtype=object), np.zeros(len(guess), dtype=bool)
     needed = _thresholds(model, max_error, false_alarm)[guess]
-    doubt = [_doubt(model, row, need) for row, need in zip(proba.numpy(), needed, strict=True)]
-    return np.array(doubt, dtype=object), np.isposinf(needed)
+    doubt = np.full(len(guess), "", dtype=object)
+    for row in np.flatnonzero(~(confidence >= needed)):
+        doubt[row] = _doubt(model, proba[row].numpy(), needed[row])
+    return doubt, np.isposinf(needed)
 
 
 def _thresholds(

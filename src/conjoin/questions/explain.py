@@ -82,8 +82,8 @@ def reasons(
     molecules = _odd_molecules(model, rows.take(places), encoded, least)
     parts = [
         [breaks[row]] * bool(breaks[row])
-        + _new_words(shown.iloc[row], columns, codec, encoded.unseen[row])
-        + _far_words(usual, shown.iloc[row], far[row], columns)
+        + _new_words(shown, row, columns, codec, encoded.unseen[row])
+        + _far_words(usual, shown, row, far[row], columns)
         for row in range(x.rows)
     ]
     named = [
@@ -165,11 +165,14 @@ def _unlike_sums(encoded: Encoded, row: int) -> str:
     return "; ".join(f"{name} is unlike what its missing parts add up to" for name in names)
 
 
-def _new_words(row: pd.Series, columns: list[Any], codec: Any, unseen: Tensor) -> list[str]:
-    """Values that were never seen."""
+def _new_words(
+    frame: pd.DataFrame, place: int, columns: list[Any], codec: Any, unseen: Tensor
+) -> list[str]:
+    """Values of the row at this place that were never seen."""
     places = dict.fromkeys(codec.place_of(d) for d in unseen.nonzero()[:, 0].tolist())
-    names = [columns[place] for place in places]
-    return [f"{name} {_shown(row[name])} was never seen" for name in names[:MAX_NAMED_COLUMNS]]
+    names = [columns[each] for each in places][:MAX_NAMED_COLUMNS]
+    row: Any = frame.iloc[place] if names else {}
+    return [f"{name} {_shown(row[name])} was never seen" for name in names]
 
 
 def _shown(value: Any) -> str:
@@ -178,12 +181,16 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _far_words(usual: pd.DataFrame, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
+def _far_words(
+    usual: pd.DataFrame, frame: pd.DataFrame, place: int, far: Tensor, columns: list[Any]
+) -> list[str]:
+    """Values of the row at this place that are far from the usual ones."""
     worst = [
         d
         for d in far[: len(columns)].argsort(descending=True).tolist()[:MAX_NAMED_COLUMNS]
         if far[d] > FAR_DEVIATIONS
     ]
+    row: Any = frame.iloc[place] if worst else {}
     return [
         f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}"
         for d in worst
@@ -247,25 +254,36 @@ def _hints(
     names = [name for name in names if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
     if not names or not len(frame):
         return [""] * len(frame)
-    scaled = [model.codec.encode(_times(frame, names, factor)).event for factor in UNIT_FACTORS]
-    # (F, R, D)
-    best = torch.stack([_distance(model, event.value) + 1e6 * ~event.mask for event in scaled])
     places = [model.codec.columns.index(name) for name in names]
+    some = (far[:, places] > FAR_DEVIATIONS).any(1).nonzero()[:, 0]
+    hints = [""] * x.rows
+    if not len(some):
+        return hints
+    x = x.take(some)
+    far = far[some]
+    # of one call: what it takes does not depend on the number of rows alone
+    scaled = model.codec.encode(_rescaled(frame.iloc[some.numpy()], names)).event
+    shape = (len(UNIT_FACTORS), len(some), -1)
+    best = (_distance(model, scaled.value) + 1e6 * ~scaled.mask).reshape(shape)
     chosen = {
         row: first
         for row in range(x.rows)
         if (first := _first_factors(best[:, row], far[row], places))
     }
-    trial = _Rescaled(model, x, scaled)
+    trial = _Rescaled(model, x, scaled.value.reshape(shape))
     _refine(trial, chosen, places)
-    worth = _worth(trial, chosen, false_alarm)
-    return [_words(model, chosen[row]) if row in worth else "" for row in range(x.rows)]
+    for row in _worth(trial, chosen, false_alarm):
+        hints[int(some[row])] = _words(model, chosen[row])
+    return hints
 
 
-def _times(frame: pd.DataFrame, names: list[Any], factor: float) -> pd.DataFrame:
-    scaled = frame.copy()
-    scaled[names] = frame[names].astype(float) * factor
-    return scaled
+def _rescaled(frame: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
+    """The rows with these numbers times each of the factors, one factor after the other."""
+    count = len(UNIT_FACTORS)
+    out = frame.iloc[np.tile(np.arange(len(frame)), count)].reset_index(drop=True)
+    factor = np.repeat(UNIT_FACTORS, len(frame))
+    out[names] = out[names].astype(float).mul(factor, axis=0)
+    return out
 
 
 Factors = dict[int, int]  # of a row: the factor of each column that is rescaled
@@ -282,19 +300,24 @@ def _first_factors(distance: Tensor, far: Tensor, places: list[int]) -> Factors:
 
 @dataclass(frozen=True)
 class _Rescaled:
-    """Rows ``x`` (R, D), and the same rows with all numbers times each of the factors."""
+    """Rows ``x`` (R, D), and the values of these rows with all numbers times each of the factors
+    (F, R, D)."""
 
     model: Model
     x: Event
-    scaled: list[Event]
+    scaled: Float[Tensor, "F R D"]
 
     def events(self, trials: list[tuple[int, Factors]]) -> Event:
         """(T, D) a row with some columns rescaled, for each trial."""
         index = torch.tensor([row for row, _ in trials])
         value = self.x.value[index]  # a copy
-        for place, (row, factors) in enumerate(trials):
-            for d, f in factors.items():
-                value[place, d] = self.scaled[f].value[row, d]
+        cells = [
+            (place, row, d, f)
+            for place, (row, factors) in enumerate(trials)
+            for d, f in factors.items()
+        ]
+        place, row, d, f = torch.tensor(cells).T
+        value[place, d] = self.scaled[f, row, d]
         return Event(value, self.x.mask[index])
 
 

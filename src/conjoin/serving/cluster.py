@@ -185,6 +185,7 @@ def answered(
     read: Callable[[Any], Iterator[Any]],
     ask: Callable[[Any, Any], Any],
     workers: int,
+    load: Callable[[Path], Any] | None = None,
 ) -> Iterator[tuple[Any, Energy | None]]:
     """The answers about all pieces, in their order; inside of ``joined``.
 
@@ -198,6 +199,8 @@ def answered(
         ``ask(estimator, piece)`` is the answer; with one thread in each worker.
     workers
         How many of them.
+    load
+        What is asked and reads is ``load(folder)`` of the model's files; None: the estimator.
 
     Yields
     ------
@@ -214,7 +217,7 @@ def answered(
     import ray
 
     with _silenced("ray.data"):
-        answers = _asked(ray, model, read, ask, workers)
+        answers = _asked(ray, model, read, ask, workers, load or _estimator_in)
         try:
             for row in answers.iter_rows():
                 parcel: Parcel = row["parcel"]
@@ -232,11 +235,12 @@ def _asked(
     read: Callable[[Any], Iterator[Any]],
     ask: Callable[[Any, Any], Any],
     workers: int,
+    load: Callable[[Path], Any],
 ) -> Any:
     """The answers as Ray's data set, of which nothing has run yet."""
     reader: Any = _read
     files = ray.put(_files_of(model))
-    told = {"files": files, "version": __version__, "folder": os.getcwd()}
+    told = {"files": files, "version": __version__, "folder": os.getcwd(), "load": load}
     # it is started again where its machine dies, and then counts anew
     counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).remote()
     counted = {"begin": partial(_begun, counter), "max_tries": MAX_TRIES}
@@ -332,11 +336,12 @@ class Worker:
         ask: Callable[[Any, Any], Any],
         begin: Callable[[int], int],
         max_tries: int = MAX_TRIES,
+        load: Callable[[Path], Any] | None = None,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.opened = _carried(lambda: _opened(files, version, folder))
+        self.opened = _carried(lambda: _opened(files, version, folder, load or _estimator_in))
         self.ask = ask
         self.begin = begin
         self.max_tries = max_tries
@@ -366,10 +371,15 @@ def _deadly(number: int, tries: int) -> Exception:
 
 
 def _read(
-    batch: Any, files: Any, version: str, folder: str, read: Callable[[Any], Iterator[Any]]
+    batch: Any,
+    files: Any,
+    version: str,
+    folder: str,
+    read: Callable[[Any], Iterator[Any]],
+    load: Callable[[Path], Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """All pieces; an error, or the end, is the last."""
-    opened = _carried(lambda: _opened(files, version, folder))
+    opened = _carried(lambda: _opened(files, version, folder, load or _estimator_in))
     if opened.error is not None:
         yield _boxed(opened)
         return
@@ -394,12 +404,18 @@ def _boxed(parcel: Parcel) -> dict[str, Any]:
     return {"parcel": box}
 
 
-def _opened(files: Any, version: str, folder: str) -> Any:
-    """The estimator of the model's files. Relative paths are below ``folder``, where this machine
+def _estimator_in(folder: Path) -> Any:
+    from conjoin.estimators import load
+
+    return load(folder, device="cpu")
+
+
+def _opened(
+    files: Any, version: str, folder: str, load: Callable[[Path], Any] = _estimator_in
+) -> Any:
+    """What is asked, of the model's files. Relative paths are below ``folder``, where this machine
     has it. ImportError where another version is installed."""
     import ray
-
-    from conjoin.estimators import load
 
     if version != __version__:
         raise ImportError(
@@ -411,7 +427,7 @@ def _opened(files: Any, version: str, folder: str) -> Any:
     with tempfile.TemporaryDirectory() as place:
         for name, content in ray.get(files).items():
             (Path(place) / name).write_bytes(content)
-        return load(place, device="cpu")
+        return load(Path(place))
 
 
 def _carried(work: Callable[[], Any]) -> Parcel:
