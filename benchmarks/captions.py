@@ -1,6 +1,7 @@
 """Pictures and words: one joint model of scenes and captions, judged by an exact judge.
 
-    python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--model FOLDER] [--save FOLDER]
+    python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--save FOLDER]
+    python benchmarks/captions.py --model FOLDER
 
 A model of a table of pictures and captions alone (``conjoin.datasets.draw_scenes``, 32 x 32) is
 fitted, or taken from a folder. *drawn*: pictures for prompts whose pairs of colour and shape the

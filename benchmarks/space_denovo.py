@@ -3,13 +3,15 @@ graph of the string.
 
     python benchmarks/space_denovo.py strings --seconds 240 --strings strings.pt
     python benchmarks/space_denovo.py draw --weights flow.pt --strings strings.pt --draws 1000
+    python benchmarks/space_denovo.py given --weights flow.pt --draws 800 --steps 10
     python benchmarks/space_denovo.py gaussian --rows 16
 
 The strings are those of the molecules that the flow of ``space.py`` learned from (or the first
 ``--taught`` of them), canonical by rdkit; "new" is by these and the 2,000 held out. A draw is a
 string, its graph (read without rdkit) and its places: raw, drawn once. Shares of stable and valid
 molecules count strings that write no graph as failures; shares of atoms are of the molecules that
-there are. ``gaussian`` asks a Gaussian around MMFF about the molecules of ``space.py likelihood``.
+there are. ``given`` draws places for the graphs of held-out molecules: torsions and strain beside
+the data's. ``gaussian`` asks a Gaussian around MMFF about the molecules of ``space.py likelihood``.
 Seconds are CPU seconds of one thread.
 """
 
@@ -174,10 +176,35 @@ def draw(data: space.Molecules, known: set[str], given: argparse.Namespace) -> N
         space_metrics.shown("torsions", space_metrics.torsion_row(truth[:both], mixed[:both])),
         flush=True,
     )
-    for name, molecules in (("data", truth), ("draws", mixed)):
+    strained(truth, mixed)
+
+
+def strained(truth: list[Molecule], drawn: list[Molecule]) -> None:
+    """How far above their relaxed geometry both are."""
+    for name, molecules in (("data", truth), ("draws", drawn)):
         some = [each for each in molecules if readable(each)][:STRAINED]
         found = space_metrics.strain(some)
         print(f"strain of {len(some)} of the {name}: {found:.4f} kcal/mol an atom", flush=True)
+
+
+def from_graphs(data: space.Molecules, given: argparse.Namespace) -> None:
+    """Torsions and strain of places that are drawn for the graphs of held-out molecules."""
+    density = space.loaded(data, given.weights)
+    density.flow.steps = given.steps
+    rows = data.test[: given.draws]
+    order = np.argsort(data.sizes[rows], kind="stable")
+    drawn: dict[int, Molecule] = {}
+    for number, start in enumerate(range(0, len(rows), TOGETHER)):
+        some = order[start : start + TOGETHER]
+        told = space.graphs_of(space.batch(data, rows[some]))
+        points = density.sample(len(some), told, generator=stream(0, "places", number))
+        record = Record(molecule=points, graph=told["graph"])
+        texts = [data.strings[row] for row in rows[some]]
+        drawn |= dict(zip(some.tolist(), molecules_in(record, texts), strict=True))
+    truth = of_data(data, rows)
+    places = [drawn[place] for place in range(len(rows))]
+    print(space_metrics.shown("torsions", space_metrics.torsion_row(truth, places)), flush=True)
+    strained(truth, places)
 
 
 def shares(molecules: list[Molecule], count: int, known: set[str]) -> dict[str, Any]:
@@ -207,7 +234,7 @@ def gaussian(data: space.Molecules, rows: int) -> None:
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("what", choices=("strings", "draw", "gaussian"))
+    asked.add_argument("what", choices=("strings", "draw", "given", "gaussian"))
     asked.add_argument("--data", default="../shared/data/molecules/qm9_3d.npz")
     asked.add_argument("--bonds", default="qm9_bonds.npz")
     asked.add_argument("--canonical", default="qm9_canonical.txt")
@@ -218,12 +245,16 @@ def main() -> None:
     asked.add_argument("--strings", default="strings.pt")
     asked.add_argument("--weights", default="flow.pt")
     asked.add_argument("--draws", type=int, default=1000)
+    asked.add_argument("--steps", type=int, default=10)
     asked.add_argument("--rows", type=int, default=16)
     given = asked.parse_args()
     torch.set_num_threads(1)
     data = space.read(given.data, given.bonds)
     if given.what == "gaussian":
         gaussian(data, given.rows)
+        return
+    if given.what == "given":
+        from_graphs(data, given)
         return
     taught = data.train if given.taught is None else data.train[: given.taught]
     strings = canonical_strings(data, taught, given.canonical)
