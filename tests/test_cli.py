@@ -438,6 +438,9 @@ def test_evaluate_report_info(here, capsys):
         in said(capsys, "evaluate tumours-model x.csv --target nothing", 2).err
     )
     assert "calibrate" in said(capsys, "info tumours-model").out
+    for verb, words in (("info", "'' names no folder"), ("verify", "'' names no file")):
+        assert run([verb, ""]) == 2
+        assert words in capsys.readouterr().err
     assert json.loads(said(capsys, "info tumours-model --json").out)["target"] == "diagnosis"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
+import conjoin
 from conjoin.marking.keys import key_of_user
 from conjoin.marking.marks import Marks, mark_file
 from conjoin.marking.origin import GENERATED, PARTLY, Origin
@@ -316,6 +317,14 @@ def test_a_file_that_lies_there_can_be_marked(tmp_path):
     file.write_text("a\n1\n")
     mark_file(file, ORIGIN)
     assert verify(file).state == VALID
+
+
+def test_what_is_no_model_marks_nothing(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("a\n1\n")
+    with pytest.raises(TypeError, match=r"rows.csv is marked .* fitted estimator.*; got dict"):
+        conjoin.mark(file, {})
+    assert [each.name for each in tmp_path.iterdir()] == ["rows.csv"]
 
 
 def test_a_mark_beside_a_picture_does_not_overrule_its_own_manifest(tmp_path, monkeypatch):

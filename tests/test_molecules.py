@@ -383,7 +383,9 @@ def test_how_much_of_the_data_is_near_a_wish(number):
         refuse_far_wishes(wishes_of(number, {"y": (np.float64(1000), None)}))
 
 
-@pytest.mark.parametrize("wish", [np.nan, (np.nan, 3), (3, np.nan), None, {}, pd.NA, (3, [4, 5])])
+@pytest.mark.parametrize(
+    "wish", [np.nan, (np.nan, 3), (3, np.nan), None, {}, pd.NA, (3, [4, 5]), True, (False, 3)]
+)
 def test_a_wish_that_is_no_number(number, wish):
     with pytest.raises(ValueError, match=r"^y=.* is no number; give a number, or a range"):
         wishes_of(number, {"y": wish})
@@ -566,6 +568,8 @@ def test_several_properties_and_a_design(several, tmp_path):
         model.design(2, size=(3, None), reference=["CCO", "no"])
     with pytest.raises(ValueError, match="Give them as SMILES"):
         model.design(2, size=(3, None), reference="no")
+    with pytest.raises(ValueError, match="reference holds no molecule"):
+        model.design(2, size=(3, None), reference=[])
     with pytest.raises(ValueError, match="no property 'logP'; choose from size, acid"):
         model.design(2, logP=1)
     with pytest.raises(ValueError, match="Nothing is wanted"):

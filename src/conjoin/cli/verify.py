@@ -46,6 +46,8 @@ def verify(
     is not signed; of a folder the first of 1, 2, 3, 4 that a file has. With --key: whether a text
     carries a watermark; 0: it does; 3: none is found."""
     voice = Voice(as_json=as_json)
+    if not file.strip():
+        raise ValueError(f"{file!r} names no file: give one, or a folder.")
     if (key is None) != (model is None):
         raise ValueError(
             "A watermark is looked for by its key and by the tokens of a model: --key and --model "

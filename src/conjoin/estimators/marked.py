@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from conjoin.estimators.base import _JointEstimator
 from conjoin.marking.marks import mark_file
 from conjoin.marking.origin import Origin
 from conjoin.model.saving import model_hash
@@ -36,6 +37,8 @@ def mark(
     ------
     ValueError
         If there is no such file.
+    TypeError
+        If ``estimator`` is no estimator of this library.
 
     Examples
     --------
@@ -47,6 +50,11 @@ def mark(
     place = Path(path)
     if not place.is_file():
         raise ValueError(f"{path} is no file.")
+    if not isinstance(estimator, _JointEstimator):
+        raise TypeError(
+            f"{place.name} is marked as made by a fitted estimator, such as a JointDensity or what "
+            f"conjoin.load gives; got {type(estimator).__name__}."
+        )
     model = estimator._model()
     name = str(model.facts["family"])
     marks = mark_file(place, Origin(verb, name, model_hash(model), seed))

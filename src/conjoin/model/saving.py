@@ -256,6 +256,8 @@ def load_model(
 ) -> Model | SeveralTargets:
     """The model in the folder ``path``. ``family``: the Density class, for a family of the user's
     own. ``device``: where it answers, wherever it was fitted."""
+    if not str(path).strip():
+        raise ValueError(f"{str(path)!r} names no folder: give that of a saved model.")
     folder = Path(path)
     place = choose_device(device)
     recover(folder)

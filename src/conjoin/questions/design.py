@@ -259,6 +259,11 @@ def _read(reference: Any) -> list[str]:
     if not isinstance(reference, Iterable):
         raise ValueError(f"reference={reference!r}: give known molecules as SMILES, in a list.")
     asked = [reference] if isinstance(reference, str) else list(reference)
+    if not asked:
+        raise ValueError(
+            "reference holds no molecule: give known ones as SMILES, or leave it out, and nothing "
+            "is said of what is new."
+        )
     canonical = [read_smiles(each).canonical if isinstance(each, str) else None for each in asked]
     broken = [place for place, text in enumerate(canonical) if text is None]
     if broken:

@@ -130,7 +130,7 @@ def _ends(name: str, view: Model, asked: Any, found: Predictive) -> tuple[float,
 def _number(name: str, view: Model, asked: Any, end: Any) -> float:
     """In event units. ValueError for what is no number, or none that can be compared."""
     try:
-        value = float(view.number.asked(end))
+        value = np.nan if isinstance(end, bool) else float(view.number.asked(end))
     except TypeError:
         value = np.nan
     if np.isnan(value):
