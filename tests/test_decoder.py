@@ -10,7 +10,7 @@ import torch
 
 import conjoin
 from conjoin.codecs.sequence import Prefix
-from conjoin.core import Block, Event, Status, Variable, stream
+from conjoin.core import Block, Event, Record, Status, Variable, stream
 from conjoin.core.sampling import Sampling, sampling_with
 from conjoin.families.autoregressive import continuation, sequence
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
@@ -318,6 +318,33 @@ def test_muon_moves_as_its_definition_says(shape):
         start = start - 0.02 * scale * orthogonalised(matrix.grad + 0.95 * momentum)
         muon.step(0.02)
     assert torch.allclose(matrix, start, atol=1e-12)
+
+
+def test_hidden_words_are_seen_as_the_start_and_still_count():
+    """In the fit alone: log p of an answer is that of all words."""
+    density = built()
+    hiding = built(hidden=0.999999)
+    hiding.load_state_dict(density.state_dict())
+    rows = texts(6)
+    assert torch.equal(density.log_prob(rows), hiding.log_prob(rows))
+    told = density.encoder(Record({}), rows.rows)
+    start = torch.full_like(rows.value, density.tokens)
+    wanted = -density._log_p(rows, told, start)
+    assert torch.equal(hiding.losses(rows, generator=stream(0)), wanted)
+    assert not torch.equal(wanted, density.losses(rows, generator=stream(0)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"hidden": 1.0}, "hidden must be at least 0 and less than 1, got 1.0"),
+        ({"hidden": 0.1, "network": "absolute"}, "hidden=0.1 needs network='rotary'"),
+        ({"hidden": 0.1, "reading": 0.5}, "hidden=0.1 is for strings that are only written"),
+    ],
+)
+def test_what_hides_no_words_is_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Sequence(**settings)
 
 
 def test_a_part_that_learns_at_half_the_pace_moves_half_as_far():

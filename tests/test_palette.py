@@ -8,10 +8,12 @@ import pytest
 import torch
 from test_picture_diffusion import rows, space
 
-from conjoin.core import stream
+from conjoin.core import Block, Flat, RecordSpace, Variable, stream
+from conjoin.families.diffusion import denoiser
 from conjoin.families.diffusion.latent import LatentDiffusion
-from conjoin.families.diffusion.palette import LEAST_LOSS, Palette
+from conjoin.families.diffusion.palette import Palette
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+from conjoin.families.multimodal import Multimodal
 
 SIDE = 8
 TINY = PictureDiffusion(size=0.125, precision="float32", palette=4, dropout=0.0)
@@ -41,13 +43,14 @@ def test_weights_and_mean_are_those_of_bayes_rule_on_a_grid():
     z = torch.randn(2, 2, 3, 3, generator=stream(1))
     more = torch.randn(2, 3, 3, 3, generator=stream(2))
     log_weight = palette.log_weights(more, z, s)
-    mean, _ = palette.mean(log_weight, z, s)
-    assert torch.allclose(log_weight.exp().sum(-1), torch.ones(2, 3, 3).double())
+    mean, deviation = palette.mean(log_weight, z, s)
+    assert torch.allclose(log_weight.exp().sum(-1), torch.ones(2, 9).double())
+    place = 3 * 1 + 2  # of the pixel in row 1 and column 2
     # p(x | z) of one pixel by sums over a grid, channels apart given the colour
     grid = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
     for row in range(2):
         at = z[row, :, 1, 2].double()
-        mass, first = [], []
+        mass, first, spread = [], [], []
         for colour, variance in zip(palette.colours, palette.variance.double(), strict=True):
             density = torch.exp(
                 -((grid[:, None] - colour) ** 2) / (2 * variance)
@@ -56,12 +59,15 @@ def test_weights_and_mean_are_those_of_bayes_rule_on_a_grid():
             total = density.sum(0)
             mass.append(total.prod())
             first.append((grid[:, None] * density).sum(0) / total)
+            spread.append((grid.square()[:, None] * density).sum(0) / total - first[-1].square())
         tilted = palette.log_share.double().exp() * more[row, :, 1, 2].double().exp()
         share = tilted * torch.stack(mass)
         share /= share.sum()
-        assert torch.allclose(log_weight[row, 1, 2].exp(), share, atol=1e-5)
+        assert torch.allclose(log_weight[row, place].exp(), share, atol=1e-5)
         wanted = (share[:, None] * torch.stack(first)).sum(0)
         assert torch.allclose(mean[row, :, 1, 2].double(), wanted, atol=1e-4)
+        within = float((share * torch.stack(spread)[:, 0]).sum())
+        assert float(deviation[row, 0, 1, 2]) == pytest.approx(within**0.5, rel=1e-3)
 
 
 def test_colours_shares_and_variances_are_those_of_the_pixels():
@@ -74,33 +80,51 @@ def test_colours_shares_and_variances_are_those_of_the_pixels():
     assert palette.variance[order].tolist() == pytest.approx([1e-3, 0.011, 1e-3], rel=1e-4)
 
 
-def test_colours_that_are_left_over_are_never_chosen():
+@pytest.mark.parametrize("far", [1.0, 100.0])
+def test_colours_that_are_left_over_are_never_chosen(far):
+    """Not of pixels far from every colour either."""
     palette = Palette(5, 1)
-    palette.start(torch.tensor([0.0, 3.0, 0.0, 3.0]).view(1, 1, 2, 2), 1e-3)
-    z = torch.randn(2, 1, 4, 4, generator=stream(0))
-    weight = palette.eval().log_weights(torch.zeros(2, 5, 4, 4), z, torch.ones(2)).exp()
-    assert int((weight > 1e-12).any(dim=(0, 1, 2)).sum()) == 2
+    palette.start(torch.tensor([0.0, 3.0, 0.0, 3.0]).view(1, 1, 2, 2), 1e-6)
+    z = far * torch.randn(2, 1, 4, 4, generator=stream(0))
+    s = torch.full((2,), 0.02)
+    log_weight = palette.eval().log_weights(torch.zeros(2, 5, 4, 4), z, s)
+    assert int((log_weight.exp() > 1e-12).any(dim=(0, 1)).sum()) == 2
+    known = torch.ones_like(z, dtype=torch.bool)
+    assert float(palette.loss(log_weight, z, known, s).max()) < 1.0
 
 
-def test_the_loss_is_the_log_of_what_it_has_been_lately_and_never_less_than_its_own():
-    palette = three_colours().train()
+def test_the_loss_of_the_fit_is_the_log_of_what_it_has_been_lately():
+    """And that of an answer the nats themselves, whatever came before."""
+    palette = three_colours()
     x = palette.colours[torch.tensor([[0, 1], [2, 0]])].permute(2, 0, 1)[None].float()
     s = torch.tensor([1.0])
     log_weight = palette.log_weights(torch.zeros(1, 3, 2, 2), x + 0.3, s)
     known = torch.ones(1, 2, 2, 2, dtype=torch.bool)
-    for _ in range(3):
-        loss = palette.loss(log_weight, x, known, s)
     right = palette._own(x, torch.zeros(1)).softmax(-1)
     nats = float(-(right * log_weight).sum(-1).mean())
+    assert float(palette.loss(log_weight, x, known, s)) == pytest.approx(nats)
+    palette.train()
+    for _ in range(3):
+        loss = palette.loss(log_weight, x, known, s)
     assert float(loss) == pytest.approx(math.log(nats), abs=1e-3)
-    palette.eval()
-    fair = palette.log_weights(torch.full((1, 3, 2, 2), 0.0), x * 2, s)
-    found = float(-(right * fair).sum(-1).mean())
-    assert float(palette.loss(fair, x, known, s)) >= math.log(found)
+    other = palette.log_weights(torch.zeros(1, 3, 2, 2), x * 2, s)
+    found = float(-(right * other).sum(-1).mean())
+    assert float(palette.loss(other, x, known, s)) >= math.log(found)
     before = palette.lately.clone()
-    palette.loss(log_weight, x, known, s)
+    assert float(palette.eval().loss(other, x, known, s)) == pytest.approx(found)
     assert torch.equal(palette.lately, before)  # an answer moves nothing
-    assert LEAST_LOSS > 0
+
+
+def test_rows_without_a_whole_pixel_cost_nothing_and_do_not_count():
+    palette = three_colours().train()
+    x = torch.zeros(2, 2, 2, 2)
+    s = torch.ones(2)
+    log_weight = palette.log_weights(torch.zeros(2, 3, 2, 2), x + 0.3, s)
+    known = torch.ones_like(x, dtype=torch.bool)
+    known[1, 0] = False
+    loss = palette.loss(log_weight, x, known, s)
+    assert float(loss[1]) == 0.0
+    assert float(palette.lately[1].sum()) == 1.0
 
 
 def test_what_is_not_known_of_a_picture_teaches_nothing():
@@ -133,14 +157,18 @@ def test_before_it_learns_a_pixel_is_told_by_its_own_value():
     assert (whole[:, :, 0, 0] != moved[:, :, 0, 0]).all()
 
 
-def test_answers_do_not_depend_on_their_batch():
+def test_answers_do_not_depend_on_their_batch(monkeypatch):
+    """Nor on how many pictures are worked out at once."""
     density = built()
     torch.nn.init.normal_(density.core.net.last.weight, 0.0, 0.1)
     some = rows(squares(5, seed=2))
     with torch.no_grad():
         whole = density.log_prob(some)
         alone = torch.cat([density.log_prob(some.take(slice(row, row + 1))) for row in range(5)])
+        monkeypatch.setattr(denoiser, "MAX_WEIGHTS", 2 * 4 * SIDE**2)
+        by_two = density.log_prob(some)
     assert torch.allclose(whole, alone, rtol=1e-6)
+    assert torch.allclose(whole, by_two, rtol=1e-6)
 
 
 def fitted(palette, steps=150):
@@ -182,5 +210,42 @@ def test_latents_have_no_colours():
 
 
 def test_a_palette_is_at_least_none():
-    with pytest.raises(ValueError, match="palette must be at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"palette must be a whole number .* got -1"):
         built(TINY.set_params(palette=-1))
+
+
+def test_pictures_told_in_words_have_a_palette_and_its_rates_and_others_do_not():
+    pictures = Block("picture", "image", (1, 8, 8), (Variable("pixel", "ordered", 256),))
+    words = Block("caption", "sequence", (4,), (Variable("word", "category", 3),))
+    columns = Block("columns", "vector", (1,), (Variable("mass", "real"),))
+    told = Flat(RecordSpace((columns, pictures, words))).space
+    alone = Flat(RecordSpace((columns, pictures))).space
+
+    def settled(**settings):
+        config = Multimodal(**settings).suited(told)
+        drawn = config.of_pictures
+        return drawn.palette, drawn.rate, drawn.matrix_rate, drawn.batch, config.caption_pace
+
+    assert settled() == (48, 3e-3, 0.02, 32, 0.25)
+    plain = (0, 1e-3, 0.004, 48, 1.0)
+    assert settled(pictures={"palette": 0}) == plain
+    assert settled(pictures={"family": "latent_diffusion"}) == plain
+    assert settled(pictures={"rate": 2e-3}) == (48, 2e-3, 0.02, 32, 1.0)
+    assert settled(caption_pace=0.5)[-1] == 0.5
+    assert Multimodal().suited(alone).of_pictures.palette == 0
+    with pytest.raises(ValueError, match="caption_pace must be above 0, got 0"):
+        Multimodal(caption_pace=0)
+
+
+def test_words_are_hidden_of_captions_that_are_only_written():
+    pictures = Block("picture", "image", (1, 8, 8), (Variable("pixel", "ordered", 256),))
+    words = Block("caption", "sequence", (4,), (Variable("word", "category", 3),))
+    columns = Block("columns", "vector", (1,), (Variable("mass", "real"),))
+    told = Flat(RecordSpace((columns, pictures, words))).space
+    for strings, hidden in (
+        (None, 0.2),
+        ({"hidden": 0.0}, 0.0),
+        ({"network": "absolute"}, 0.0),
+        ({"reading": 0.5}, 0.0),
+    ):
+        assert Multimodal(strings=strings).suited(told).of_strings.hidden == hidden

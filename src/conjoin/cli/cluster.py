@@ -133,12 +133,12 @@ def _numbered_pieces(table: Table, workers: int, asked: Any) -> Iterator[tuple[i
 def _parts(rows: int, columns: int, workers: int) -> list[slice]:
     """Of rows that are read at once: as few pieces as the limits allow, of about equal sizes, and
     equally many for each worker."""
-    block = min(BLOCK_ROWS, PIECE_ROWS)
-    blocks = -(-rows // block)
-    most = max(1, min(PIECE_ROWS, PIECE_CELLS // max(columns, 1)) // block)  # blocks of a piece
+    blocks = -(-rows // BLOCK_ROWS)
+    cells = BLOCK_ROWS * max(columns, 1)
+    most = max(1, min(PIECE_ROWS // BLOCK_ROWS, PIECE_CELLS // cells))  # blocks of a piece
     rounds = max(PIECES_OF_WORKER, -(-blocks // (most * workers)))
     count = max(1, min(blocks, rounds * workers))
-    ends = [blocks * part // count * block for part in range(count + 1)]
+    ends = [blocks * part // count * BLOCK_ROWS for part in range(count + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 

@@ -102,21 +102,21 @@ MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
 TARGET_KNOTS = 9
-CAPTION_PACE = 0.25  # of the rates of pictures, at which captions are learned
+CAPTION_PACE = 0.25  # of the rates of pictures that are told by their colours
 CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned beside pictures
 # of pictures that are told in words: most of the noise in which they are laid out is learned from
 WORDED_PICTURES: Mapping[str, Any] = {
     "noise_centre": 0.9,
     "even_axes": True,
     "palette": 48,
-    "matrix_rate": 0.02,
-    "rate": 3e-3,
-    "batch": 32,
     "dropout": 0.0,
 }
+# rates and rows of a step, of pictures that are told by their colours and of others
+COLOURED: Mapping[str, Any] = {"matrix_rate": 0.02, "rate": 3e-3, "batch": 32}
+PLAIN: Mapping[str, Any] = {"matrix_rate": 0.004, "rate": 1e-3, "batch": 48}
 PICTURE_FAMILIES = ("picture_diffusion", "latent_diffusion", "cascade")
-# the strings beside them
-CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3, "hidden": 0.2}
+CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
+HIDDEN_WORDS = 0.2  # share of the written words of a caption, in a step of the fit
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
 
@@ -168,6 +168,10 @@ class Multimodal(Config):
     strings_first : bool or None, default None
         Whether the string stands before the pictures, so that they are drawn from its words. None:
         where there is one string of at most 128 tokens.
+    caption_pace : float or None, default None
+        Of the learning rates of pictures, at which a string before them learns to tell them. None:
+        a quarter of the high rates that pictures told by their colours have where ``pictures``
+        names none, else all of it.
     """
 
     columns: str = "circuit"
@@ -176,12 +180,15 @@ class Multimodal(Config):
     strings: Mapping[str, Any] | None = None
     precision: str | None = None
     strings_first: bool | None = None
+    caption_pace: float | None = None
 
-    implied: ClassVar[dict[str, Any]] = {"strings_first": False}
-    unwritten: ClassVar[dict[str, Any]] = {"strings_first": False}
+    implied: ClassVar[dict[str, Any]] = {"strings_first": False, "caption_pace": 1.0}
+    unwritten: ClassVar[dict[str, Any]] = {"strings_first": False, "caption_pace": 1.0}
 
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)
+        if self.caption_pace is not None and not self.caption_pace > 0:
+            raise ValueError(f"caption_pace must be above 0, got {self.caption_pace!r}.")
         asked = dict(self.strings or {})
         check_settings(resolve(asked.pop("family", "sequence")), "strings", asked)
         drawn = dict(self.pictures or {})
@@ -237,6 +244,10 @@ class Multimodal(Config):
         pictures = {"axes": drawn.axes, **(self.pictures or {})}
         if first:
             pictures = {**WORDED_PICTURES, **drawn.worded, **pictures}
+            pictures = {**(COLOURED if pictures["palette"] else PLAIN), **pictures}
+        fast = (
+            first and pictures["palette"] and not {"rate", "matrix_rate"} & set(self.pictures or {})
+        )
         strings = {**self._of_today(first, False in ragged), **(self.strings or {})}
         return dataclasses.replace(
             self,
@@ -244,6 +255,7 @@ class Multimodal(Config):
             strings=strings if True in ragged or self.strings is not None else None,
             precision=self.precision or ("auto" if False in ragged else None),
             strings_first=first,
+            caption_pace=self.caption_pace or (CAPTION_PACE if fast else 1.0),
         )
 
     def _of_today(self, first: bool, beside_pictures: bool) -> dict[str, Any]:
@@ -253,7 +265,12 @@ class Multimodal(Config):
         if "network" not in kind.implied:  # of counts
             return {}
         names = ["drawing", "network", *(["pictures"] if beside_pictures else [])]
-        return {name: getattr(kind, name) for name in names} | dict(CAPTIONS if first else {})
+        today = {name: getattr(kind, name) for name in names}
+        if not first:
+            return today
+        asked = {**today, **(self.strings or {})}
+        only_written = asked["network"] == "rotary" and not asked.get("reading")
+        return today | dict(CAPTIONS) | ({"hidden": HIDDEN_WORDS} if only_written else {})
 
     def advice(self, space: Space) -> list[str]:
         """Latents, of large pictures."""
@@ -438,13 +455,6 @@ class ColumnsAndBlocks(Density):
             mode="none" if able.mode == "none" else "approximate",
             typical=all(one.typical for one in each),
         )
-
-    @property
-    def paces(self) -> Mapping[str, float]:
-        """Captions beside pictures stay at what is easy to tell where they learn as fast."""
-        if not self.config.strings_first:
-            return {}
-        return {part.name: CAPTION_PACE for part in self.parts if part.block.ragged}
 
     @property
     def is_told(self) -> bool:
@@ -991,6 +1001,13 @@ class MultimodalDensity(ColumnsAndBlocks):
     @classmethod
     def names_of(cls, blocks: Sequence[Block]) -> list[str]:
         return [f"part{place}" for place in range(len(blocks))]
+
+    @property
+    def paces(self) -> Mapping[str, float]:
+        """Captions beside pictures stay at what is easy to tell where they learn as fast."""
+        if not self.config.strings_first:
+            return {}
+        return {part.name: self.config.caption_pace for part in self.parts if part.block.ragged}
 
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:
         """Of the least typical block, 0 where none is known: how familiar the columns are is read

@@ -192,9 +192,8 @@ def _thresholds(
 
 
 def _doubt(model: Model, proba: np.ndarray, needed: float) -> str:
+    """Of a row whose confidence is too low: between which two classes it is."""
     order = np.argsort(-proba)
-    if proba[order[0]] >= needed:
-        return ""
     digits = (
         next((d for d in range(2, 12) if round(proba[order[0]], d) < round(needed, d)), 12)
         if np.isfinite(needed)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Encoded, Event, Rows
+from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
 from conjoin.questions.conditionals import expected
@@ -25,6 +26,7 @@ from conjoin.questions.token_surprise import surprise_in, token_surprise
 
 __all__ = ["reasons", "surprise"]
 
+ROWS_AT_ONCE = 2048  # of which other units are tried
 UNIT_FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
 STRINGS_AT_ONCE = 256  # whose tokens are judged
 ODD_DEVIATIONS = -3.0  # standard deviations of conditional surprise
@@ -261,29 +263,35 @@ def _hints(
         return hints
     x = x.take(some)
     far = far[some]
-    # of one call: what it takes does not depend on the number of rows alone
-    scaled = model.codec.encode(_rescaled(frame.iloc[some.numpy()], names)).event
-    shape = (len(UNIT_FACTORS), len(some), -1)
-    best = (_distance(model, scaled.value) + 1e6 * ~scaled.mask).reshape(shape)
+    parts = [
+        _rescaled(model, frame.iloc[some[part].numpy()], names)
+        for part in slices(len(some), ROWS_AT_ONCE)
+    ]
+    scaled = torch.cat([value for value, _ in parts], 1)
+    best = torch.cat([distance for _, distance in parts], 1)
     chosen = {
         row: first
         for row in range(x.rows)
         if (first := _first_factors(best[:, row], far[row], places))
     }
-    trial = _Rescaled(model, x, scaled.value.reshape(shape))
+    trial = _Rescaled(model, x, scaled)
     _refine(trial, chosen, places)
     for row in _worth(trial, chosen, false_alarm):
         hints[int(some[row])] = _words(model, chosen[row])
     return hints
 
 
-def _rescaled(frame: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
-    """The rows with these numbers times each of the factors, one factor after the other."""
+def _rescaled(model: Model, frame: pd.DataFrame, names: list[Any]) -> tuple[Tensor, Tensor]:
+    """(F, R, D) the values of rows with these numbers times each of the factors, and how far they
+    are then; all factors in one call, whose price does not depend on the number of rows alone."""
     count = len(UNIT_FACTORS)
-    out = frame.iloc[np.tile(np.arange(len(frame)), count)].reset_index(drop=True)
+    rows = frame.iloc[np.tile(np.arange(len(frame)), count)].reset_index(drop=True)
     factor = np.repeat(UNIT_FACTORS, len(frame))
-    out[names] = out[names].astype(float).mul(factor, axis=0)
-    return out
+    rows[names] = rows[names].astype(float).mul(factor, axis=0)
+    event = model.codec.encode(rows).event
+    distance = _distance(model, event.value) + 1e6 * ~event.mask
+    shape = (count, len(frame), -1)
+    return event.value.reshape(shape), distance.reshape(shape)
 
 
 Factors = dict[int, int]  # of a row: the factor of each column that is rescaled

@@ -180,12 +180,18 @@ def _refuse_more(asked: int | None, there: int, where: str) -> None:
         raise ValueError(f"{asked or 1} workers are asked for, and {where} has {there} processors.")
 
 
+def _estimator_in(folder: Path) -> Any:
+    from conjoin.estimators import load
+
+    return load(folder, device="cpu")
+
+
 def answered(
     model: str | Path,
     read: Callable[[Any], Iterator[Any]],
     ask: Callable[[Any, Any], Any],
     workers: int,
-    load: Callable[[Path], Any] | None = None,
+    load: Callable[[Path], Any] = _estimator_in,
 ) -> Iterator[tuple[Any, Energy | None]]:
     """The answers about all pieces, in their order; inside of ``joined``.
 
@@ -200,7 +206,7 @@ def answered(
     workers
         How many of them.
     load
-        What is asked and reads is ``load(folder)`` of the model's files; None: the estimator.
+        What is asked and reads is ``load(folder)`` of the model's files: the estimator.
 
     Yields
     ------
@@ -217,7 +223,7 @@ def answered(
     import ray
 
     with _silenced("ray.data"):
-        answers = _asked(ray, model, read, ask, workers, load or _estimator_in)
+        answers = _asked(ray, model, read, ask, workers, load)
         try:
             for row in answers.iter_rows():
                 parcel: Parcel = row["parcel"]
@@ -336,12 +342,12 @@ class Worker:
         ask: Callable[[Any, Any], Any],
         begin: Callable[[int], int],
         max_tries: int = MAX_TRIES,
-        load: Callable[[Path], Any] | None = None,
+        load: Callable[[Path], Any] = _estimator_in,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.opened = _carried(lambda: _opened(files, version, folder, load or _estimator_in))
+        self.opened = _carried(lambda: _opened(files, version, folder, load))
         self.ask = ask
         self.begin = begin
         self.max_tries = max_tries
@@ -376,10 +382,10 @@ def _read(
     version: str,
     folder: str,
     read: Callable[[Any], Iterator[Any]],
-    load: Callable[[Path], Any] | None = None,
+    load: Callable[[Path], Any] = _estimator_in,
 ) -> Iterator[dict[str, Any]]:
     """All pieces; an error, or the end, is the last."""
-    opened = _carried(lambda: _opened(files, version, folder, load or _estimator_in))
+    opened = _carried(lambda: _opened(files, version, folder, load))
     if opened.error is not None:
         yield _boxed(opened)
         return
@@ -402,12 +408,6 @@ def _boxed(parcel: Parcel) -> dict[str, Any]:
     box = np.empty(1, dtype=object)
     box[0] = parcel
     return {"parcel": box}
-
-
-def _estimator_in(folder: Path) -> Any:
-    from conjoin.estimators import load
-
-    return load(folder, device="cpu")
 
 
 def _opened(

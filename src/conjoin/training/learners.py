@@ -333,7 +333,7 @@ class Gradient(Learner):
 
 def _paces(density: Density) -> dict[int, float]:
     """By what the rate of a parameter is multiplied, by its identity; others keep the rate."""
-    out = {}
+    out: dict[int, float] = {}
     for module in density.modules():
         if isinstance(module, Density):
             for name, pace in module.paces.items():

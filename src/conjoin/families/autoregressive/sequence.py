@@ -185,6 +185,11 @@ class Sequence(Config):
             raise ValueError(
                 f"hidden={self.hidden!r} needs network='rotary', got {self.network!r}."
             )
+        if self.hidden and self.reading:
+            raise ValueError(
+                f"hidden={self.hidden!r} is for strings that are only written: leave it out, or "
+                f"reading={self.reading!r}."
+            )
         if self.reading and self.network != "rotary":
             raise ValueError(
                 f"reading={self.reading!r} needs network='rotary', got {self.network!r}."

@@ -70,7 +70,7 @@ CHUNK_PICTURES = 1024  # that are made smaller at once
 @dataclass(frozen=True)
 class Cascade(PictureDiffusion):
     """Settings of pictures in two stages; those that are not named here are ``PictureDiffusion``'s,
-    for both stages.
+    for both stages, but for ``axes`` and ``palette``, which the first one has alone.
 
     Parameters
     ----------

@@ -4,9 +4,12 @@ r"""What a picture looked like before noise was added: a network under the preco
     c_out^2 = E |G - x|^2 / D under the Gaussian,  c_in = 1 / sqrt(s^2 + 1)
     loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(c, 1.2^2)
 
-Where pictures have few colours (``palette``) the network tells which of them each pixel has, and
-from D, which is what they make of a picture, it is apart by no more than pixels are from their
-colour. G is what the means and covariances of the pixels say (``wiener``), so that the network
+With a palette of K colours (``palette``) the network answers K numbers more of each pixel, from
+which the weights w of the colours come, and
+
+    D(z; s) = E_w[x | z] + (E_w Var[x | z, colour])^(1/2) F,    loss = l + E |D - x|^2 / c_out^2.
+
+G is what the means and covariances of the pixels say (``wiener``), so that the network
 learns only what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out
 = s / sqrt( s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the
 design space of diffusion-based generative models, table 1. Asked for (``even_axes``), F is given in
@@ -28,11 +31,12 @@ torch.Size([2, 1, 8, 8])
 
 import math
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
+from conjoin.core.event import slices
 from conjoin.core.shapes import Bool, Float
 from conjoin.families.diffusion.palette import Palette
 from conjoin.families.diffusion.wiener import Wiener, axes_of
@@ -50,7 +54,15 @@ DEVIATION = 1.2  # of ln s in the fit
 EVEN_SHARE = 0.1  # share of the fit's noise levels that are spread evenly
 MAX_NOISE = 40.0  # the largest s
 WITHHELD_SHARE = 0.2  # share of the fit in which the class is not told
+MAX_WEIGHTS = 1 << 23  # weights of colours that are worked out at once
 CLEAN_NOISE = 0.01  # the s at which a picture counts as clean
+
+
+class _ByColours(NamedTuple):
+    """ln of the weights of the colours, and D."""
+
+    log_weight: Float[Tensor, "B P K"]
+    clean: Float[Tensor, "B C H W"]
 
 
 class Denoiser(nn.Module):
@@ -82,8 +94,10 @@ class Denoiser(nn.Module):
         self.gaussian: Any = Wiener(grid, axes, classes) if axes else beside
         self.evens = config.even_axes and axes > 0
         shown = (1 if self.gaussian is None else 2) * grid[0]
-        if config.palette < 0:
-            raise ValueError(f"palette must be at least 0, got {config.palette!r}.")
+        if not isinstance(config.palette, int) or config.palette < 0:
+            raise ValueError(
+                f"palette must be a whole number of colours from 0 on, got {config.palette!r}."
+            )
         self.palette = Palette(config.palette, grid[0]) if config.palette else None
         answers = grid[0] + config.palette
         dials = (config.size, config.blocks, config.dropout)
@@ -159,8 +173,13 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, "B C H W"]:
         """D(z; s)."""
         if self.palette is not None:
-            _, mean, apart, more = self._chosen(z, s, code)
-            return mean + apart * more
+            pixels = math.prod(self.grid[1:]) * len(self.palette.colours)
+            parts = slices(len(z), max(1, MAX_WEIGHTS // pixels))
+            each = [
+                self._by_colours(z[part], s[part], None if code is None else code[part]).clean
+                for part in parts
+            ]
+            return torch.cat(each)
         s = s[:, None, None, None]
         total = (s**2 + 1).sqrt()
         log_s = s.flatten().log()
@@ -173,11 +192,9 @@ class Denoiser(nn.Module):
             out: Tensor = z / total**2 + s / total * self.net(z / total, log_s, code)
         return out
 
-    def _chosen(
+    def _by_colours(
         self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """ln w of each colour (B, H, W, K), what these make of a picture, how far pixels are from
-        it, and what the network adds, in such distances."""
+    ) -> "_ByColours":
         assert self.palette is not None
         shown = z / (s**2 + 1).sqrt()[:, None, None, None]
         if self.gaussian is not None:
@@ -186,7 +203,8 @@ class Denoiser(nn.Module):
             out = self.net(shown, s.log(), self._heard(code))
         more, logits = out.float().split((self.grid[0], len(self.palette.colours)), 1)
         log_weight = self.palette.log_weights(logits, z, s)
-        return log_weight, *self.palette.mean(log_weight, z, s), more
+        mean, deviation = self.palette.mean(log_weight, z, s)
+        return _ByColours(log_weight, mean + deviation * more)
 
     def _guessed(
         self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
@@ -270,9 +288,9 @@ class Denoiser(nn.Module):
         told = self.sometimes(code, generator)
         if self.palette is None:
             return self._error(self(z, s, told) - pictures, mask, s)
-        log_weight, mean, apart, more = self._chosen(z, s, told)
-        choice = self.palette.loss(log_weight, pictures, mask, s)
-        return choice + self._error(mean + apart * more - pictures, mask, s)
+        found = self._by_colours(z, s, told)
+        choice = self.palette.loss(found.log_weight, pictures, mask, s)
+        return choice + self._error(found.clean - pictures, mask, s)
 
     def _error(
         self, error: Tensor, mask: Bool[Tensor, "B C H W"], s: Float[Tensor, " B"]

@@ -152,8 +152,9 @@ class PictureDiffusion(Config):
         ``axes=0`` there is nothing to weigh.
     palette : int, default 0
         Colours, at most, among which the network tells that of each pixel, from which it then
-        differs by little: drawings, maps and marks are learned in a fraction of the time. 0: every
-        pixel is told as a number.
+        differs by little. Pictures with flat parts, as drawings and maps have, are learned in a
+        fraction of the steps; a step takes longer, the more so the larger the pictures are. 0:
+        every pixel is told as a number.
     text_encoder : str or None, default None
         Folder of a frozen encoder of texts, such as all-MiniLM-L6-v2: what it makes of each word by
         itself stands in place of a vector that is learned. The model keeps these vectors, and needs
