@@ -2,11 +2,15 @@
 make plain, draws in the colours of the fit."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_picture_diffusion import rows, space
+from test_scale import launch
 
 from conjoin.core import Block, Flat, RecordSpace, Variable, stream
 from conjoin.families.diffusion import denoiser
@@ -249,3 +253,39 @@ def test_words_are_hidden_of_captions_that_are_only_written():
         ({"reading": 0.5}, 0.0),
     ):
         assert Multimodal(strings=strings).suited(told).of_strings.hidden == hidden
+
+
+TRAIN = """
+import sys
+import torch
+from safetensors.torch import save_file
+from test_palette import TINY, rows, space, squares
+from conjoin.core import stream
+from conjoin.families.diffusion.picture import PictureDensity
+from conjoin.training import ranks
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
+
+torch.set_num_threads(1)
+data = rows(squares(200))
+ones = torch.ones(200, dtype=torch.float64)
+config = TINY.set_params(axes=0, points=2, steps=40, batch=32)
+with ranks.together():
+    density = PictureDensity.build(space(8), config, data, stream(0))
+    found = train(density, data, ones, rows(squares(80, seed=1)), Plan(seed=0), Progress())
+    judged = {"judged": torch.tensor([row[2] for row in found.history])}
+    weights = {name: each.detach().contiguous() for name, each in density.named_parameters()}
+    save_file(weights | judged, f"{sys.argv[1]}.{ranks.rank()}")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_judge_a_palette_alike_and_keep_the_same_weights(tmp_path, monkeypatch):
+    """Though each has seen other rows, and so other losses of each noise."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    script = tmp_path / "pair.py"
+    script.write_text(TRAIN)
+    launch(script, tmp_path / "found")
+    first, second = (load_file(tmp_path / f"found.{rank}") for rank in range(2))
+    assert len(first["judged"]) > 1
+    assert all(torch.equal(first[name], second[name]) for name in first)
