@@ -6,6 +6,7 @@ FILE = "tests/test_picture_diffusion.py"
 BOUND = (FILE, "-k", "bound")
 GAUSSIAN = ("tests/test_wiener.py",)
 WALKS = (FILE, "-k", "walk or levels")
+PALETTE = ("tests/test_palette.py", "-m", "not slow")
 NET = (FILE, "-k", "network_gives or batch or hears")
 STUDENT = ("tests/test_distilling.py", "-m", "not slow")
 JOINT = (FILE, "-k", "one_network or painted or saved")
@@ -21,6 +22,38 @@ MUTATIONS = [
             "padding not cut off",
             "out[..., : self.sides[0], : self.sides[1]].float()",
             "out.float()",
+        ),
+    ),
+    *at(
+        "families/diffusion/palette.py",
+        PALETTE,
+        (
+            "colours as often as they are few",
+            "self.log_share.to(x) + 0.5",
+            "0 * self.log_share.to(x) + 0.5",
+        ),
+        (
+            "the spread of a colour forgotten",
+            "noise_variance.to(x)[:, None] + self.variance.to(x)",
+            "noise_variance.to(x)[:, None] + 0 * self.variance.to(x) + 1e-9",
+        ),
+        ("what is seen of a pixel forgotten", "colour + (1 - share) * z.to(log_weight)", "colour"),
+        ("colours that are left over chosen", "LOG_NO_SHARE = -1e30", "LOG_NO_SHARE = -1e4"),
+        (
+            "answers move the running losses",
+            "if not self.training:\n            return nats",
+            "if False:\n            return nats",
+        ),
+        (
+            "pixels known in part count",
+            "known = mask.all(1).flatten(1)",
+            "known = mask.any(1).flatten(1)",
+        ),
+        ("rows without a whole pixel count", "some = count > 0", "some = count >= 0"),
+        (
+            "the choice teaches nothing",
+            "right = self._own(x, torch.zeros_like(s)).softmax(-1)",
+            "right = 0 * self._own(x, torch.zeros_like(s))",
         ),
     ),
     *at(

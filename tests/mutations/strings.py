@@ -122,8 +122,8 @@ MUON = at(
     ("tests/test_decoder.py", "-k", "muon or orthogonalised or bits"),
     ("one iteration too few", "range(ITERATIONS)", "range(ITERATIONS - 1)"),
     ("momentum does not look ahead", "matrix.grad.add(kept, alpha=MOMENTUM)", "kept"),
-    ("tall matrices move less", "rate * max(1.0, rows / columns) ** 0.5", "rate"),
-    ("no weight decay", "matrix.mul_(1 - rate * self.decay)", "pass"),
+    ("tall matrices move less", "own * max(1.0, rows / columns) ** 0.5", "own"),
+    ("no weight decay", "matrix.mul_(1 - own * self.decay)", "pass"),
 )
 RESUMED = at(
     "training/learners.py",
