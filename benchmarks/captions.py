@@ -1,6 +1,7 @@
 """Pictures and words: one joint model of scenes and captions, judged by an exact judge.
 
     python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--save FOLDER]
+    python benchmarks/captions.py --side 64 --pictures latent_diffusion
     python benchmarks/captions.py --model FOLDER
 
 A model of a table of pictures and captions alone (``conjoin.datasets.draw_scenes``, 32 x 32) is
@@ -18,6 +19,7 @@ import argparse
 import re
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -45,11 +47,12 @@ def table(pictures, captions):
     return frame
 
 
-def fitted(rows, seconds, seed):
+def fitted(draw, rows, seconds, seed, pictures):
     """The joint model, and the CPU seconds of its fit."""
-    scenes = draw_scenes(rows, seed=seed)
+    scenes = draw(rows, seed=seed)
     start = time.process_time()
-    model = JointDensity(family=Multimodal(), max_time=seconds, random_state=seed)
+    family = Multimodal(pictures=None if pictures is None else {"family": pictures})
+    model = JointDensity(family=family, max_time=seconds, random_state=seed)
     model.fit(table(scenes.pictures, scenes.captions))
     return model, time.process_time() - start
 
@@ -151,9 +154,9 @@ def both_ways(model, name, test):
     line(f"agrees, {name}", exactly(told(model, pictures), test.scenes), None, floor)
 
 
-def inpainted(model, n):
+def inpainted(model, draw, n):
     """Scenes of two things side by side, the left half covered."""
-    every = draw_scenes(20 * n, seed=79, patterns=["relation"])
+    every = draw(20 * n, seed=79, patterns=["relation"])
     some = [place for place, s in enumerate(every.scenes) if s.how in ("left of", "right of")][:n]
     scenes = [every.scenes[place] for place in some]
     codec = model.model_.codec
@@ -170,10 +173,10 @@ def inpainted(model, n):
     print(f"{'':28s} known pixels are {'untouched' if kept else 'CHANGED'}")
 
 
-def changed(model, n):
+def changed(model, draw, n):
     """One colour of a prompt changed, drawn from the same noise: whether the new prompt holds, and
     whether the pixels that neither prompt's things cover stay."""
-    test = draw_scenes(n, seed=80, patterns=["one", "several"])
+    test = draw(n, seed=80, patterns=["one", "several"])
     rng = np.random.default_rng(0)
     new = []
     for caption in test.captions:
@@ -192,13 +195,14 @@ def changed(model, n):
     )
 
 
-def alarms(model, n):
+def alarms(model, draw, n):
     """Shares that ``decide`` calls unfamiliar."""
-    test = draw_scenes(n, seed=81)
+    test = draw(n, seed=81)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, test.pictures.shape, dtype=np.uint8)
     flat = np.broadcast_to(rng.integers(0, 256, (n, 1, 1, 3), dtype=np.uint8), noise.shape)
-    stripes = np.where((np.arange(32) // 4 % 2 == 0)[:, None, None], flat, 255 - flat)
+    side = noise.shape[1]
+    stripes = np.where((np.arange(side) // 4 % 2 == 0)[:, None, None], flat, 255 - flat)
     kinds = {
         "real scenes": (test.pictures, test.captions),
         "noise": (noise, test.captions),
@@ -221,24 +225,27 @@ def main():
     parser.add_argument("--model", default=None)
     parser.add_argument("--save", default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", type=int, default=32, help="pixels a side")
+    parser.add_argument("--pictures", default=None, help="family of the pictures")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
+    draw = partial(draw_scenes, side=asked.side)
     if asked.model is None:
-        model, seconds = fitted(asked.rows, asked.seconds, asked.seed)
+        model, seconds = fitted(draw, asked.rows, asked.seconds, asked.seed, asked.pictures)
         print(f"{asked.rows:,} scenes, {seconds / 60:.1f} CPU minutes", flush=True)
         if asked.save is not None:
             model.save(asked.save)
     else:
         model = load(asked.model)
     print(f"{'':43s} found  ceiling, floor")
-    seen = draw_scenes(asked.prompts, seed=77)
+    seen = draw(asked.prompts, seed=77)
     both_ways(model, "seen pairs", seen)
-    both_ways(model, "held out", draw_scenes(asked.prompts, seed=78, only_held_out=True))
+    both_ways(model, "held out", draw(asked.prompts, seed=78, only_held_out=True))
     error = calibration_error(model, seen.pictures, seen.captions, told(model, seen.pictures))
     print(f"calibration error of the caption told, real pictures: {error:.3f}")
-    inpainted(model, asked.prompts // 5)
-    changed(model, asked.prompts // 5)
-    alarms(model, asked.prompts // 2)
+    inpainted(model, draw, asked.prompts // 5)
+    changed(model, draw, asked.prompts // 5)
+    alarms(model, draw, asked.prompts // 2)
 
 
 if __name__ == "__main__":
