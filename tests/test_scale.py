@@ -317,11 +317,11 @@ def test_answers_in_chunks_are_the_answers_at_once(home, model, tmp_path, verb, 
 def test_a_broken_answer_leaves_no_file(home, model, tmp_path, monkeypatch, capsys):
     calls = []
 
-    def fail(self, X, **options):
+    def fail(asked, X, **options):
         calls.append(len(X))
         raise ValueError("enough")
 
-    monkeypatch.setattr(conjoin.JointClassifier, "decide", fail)
+    monkeypatch.setattr("conjoin.questions.decide.decide", fail)
     assert (
         run(
             [
