@@ -133,6 +133,7 @@ def test_ray_alone_is_a_cluster_of_this_machine(given, read):
         ("predict model new.csv --ray --device cuda", "--device cuda can't be asked beside --ray"),
         ("decide model - --ray", "Standard input can't be read by another process"),
         ("predict model new.csv --ray ray://a:10001", "clients outside of a cluster"),
+        ("predict model new.csv --ray a:99999", "a:99999 has no port"),
         ("sample model -n 9 --chunk-rows 4 --even", "--even spreads the rows of one draw"),
     ],
 )

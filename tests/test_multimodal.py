@@ -316,7 +316,7 @@ def test_what_is_refused():
         ),
         (X, {"family": "flow"}, "can't stand before a picture or a string"),
         (X.assign(note=None), {}, "'note' has no string at all"),
-        (X.assign(note=["a", *[None] * 29]), {}, "of the rows of the fit have a value of 'note'"),
+        (X.assign(note=["a", *[None] * 29]), {}, "have a value of 'note', equal rows counted once"),
         (X.assign(note="a" * 5000), {}, "has a string of 5,000 characters"),
     )
     for rows, options, message in cases:
@@ -329,7 +329,7 @@ def test_what_is_refused():
     [
         (["woof 8", "meow 4"], "of a picture or a string give one value"),
         ("woof 8" * 20, "the model knows strings of at most"),
-        ("##", "given asks for note='##'; the model knows"),
+        ("##", "given asks for note='##'; the model knows .*; '##' begins with what it has not"),
     ],
 )
 def test_what_can_not_be_given_of_a_string_is_refused(model, asked, message):

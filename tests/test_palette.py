@@ -213,9 +213,10 @@ def test_latents_have_no_colours():
         LatentDiffusion(palette=8)
 
 
-def test_a_palette_is_at_least_none():
-    with pytest.raises(ValueError, match=r"palette must be a whole number .* got -1"):
-        built(TINY.set_params(palette=-1))
+@pytest.mark.parametrize("palette", [-1, 100_000])
+def test_a_palette_is_of_some_colours(palette):
+    with pytest.raises(ValueError, match=f"palette must be a whole number .* got {palette!r}"):
+        built(TINY.set_params(palette=palette))
 
 
 def test_pictures_told_in_words_have_a_palette_and_its_rates_and_others_do_not():

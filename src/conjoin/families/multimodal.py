@@ -187,7 +187,8 @@ class Multimodal(Config):
 
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)
-        if self.caption_pace is not None and not self.caption_pace > 0:
+        pace = 1.0 if self.caption_pace is None else self.caption_pace
+        if not isinstance(pace, int | float) or not pace > 0:
             raise ValueError(f"caption_pace must be above 0, got {self.caption_pace!r}.")
         asked = dict(self.strings or {})
         check_settings(resolve(asked.pop("family", "sequence")), "strings", asked)
@@ -405,8 +406,9 @@ class ColumnsAndBlocks(Density):
             known = int(_whole(behind, part).sum())
             if known < MIN_KNOWN_ROWS:
                 raise ValueError(
-                    f"{known} of the rows of the fit have a value of {part.block.name!r}, and "
-                    f"{MIN_KNOWN_ROWS} are needed: leave the column out, or give more rows."
+                    f"{known} of the rows of the fit have a value of {part.block.name!r}, equal "
+                    f"rows counted once, and {MIN_KNOWN_ROWS} are needed: leave the column out, or "
+                    "give more rows."
                 )
         first = config.of_columns.density.build(
             before, config.of_columns, columns, generator, weight=weight

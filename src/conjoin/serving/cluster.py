@@ -36,6 +36,7 @@ from conjoin.util.energy import Energy, Tally
 __all__ = ["LOCAL", "answered", "joined"]
 
 LOCAL = "local"  # in place of an address: a cluster on this machine, for this command alone
+MAX_PORT = 65_535
 CLIENT = "ray://"  # addresses of drivers that are no part of the cluster
 MODEL_FILES = ("config.json", "weights.safetensors")
 # of pieces and answers that wait, for each worker
@@ -94,8 +95,13 @@ def joined(address: str = LOCAL, workers: int | None = None) -> Iterator[int]:
         If no cluster answers at the address, or none can be started here.
     ValueError
         If the cluster, or this machine where one is started, has fewer processors than
-        ``workers``, or the address is that of a client.
+        ``workers``, or the address is that of a client or has a port that is none.
     """
+    port = address.rpartition(":")[2] if ":" in address else "1"
+    if not address.startswith(CLIENT) and not (port.isdigit() and 0 < int(port) <= MAX_PORT):
+        raise ValueError(
+            f"{address} has no port: give auto, or host:port with a number up to {MAX_PORT}."
+        )
     ray = _ray()
     if address.startswith(CLIENT):
         raise ValueError(

@@ -54,6 +54,7 @@ DEVIATION = 1.2  # of ln s in the fit
 EVEN_SHARE = 0.1  # share of the fit's noise levels that are spread evenly
 MAX_NOISE = 40.0  # the largest s
 WITHHELD_SHARE = 0.2  # share of the fit in which the class is not told
+MAX_PALETTE = 256  # colours
 MAX_WEIGHTS = 1 << 23  # weights of colours that are worked out at once
 CLEAN_NOISE = 0.01  # the s at which a picture counts as clean
 
@@ -94,9 +95,10 @@ class Denoiser(nn.Module):
         self.gaussian: Any = Wiener(grid, axes, classes) if axes else beside
         self.evens = config.even_axes and axes > 0
         shown = (1 if self.gaussian is None else 2) * grid[0]
-        if not isinstance(config.palette, int) or config.palette < 0:
+        if not isinstance(config.palette, int) or not 0 <= config.palette <= MAX_PALETTE:
             raise ValueError(
-                f"palette must be a whole number of colours from 0 on, got {config.palette!r}."
+                f"palette must be a whole number of colours, at most {MAX_PALETTE:,}, got "
+                f"{config.palette!r}."
             )
         self.palette = Palette(config.palette, grid[0]) if config.palette else None
         answers = grid[0] + config.palette
