@@ -1,5 +1,7 @@
 """A table of pictures and what they show, and nothing else: p(picture, caption)."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 
 import conjoin
 from conjoin.cli import run
-from conjoin.codecs.composite import CompositeCodec
+from conjoin.codecs.composite import CompositeCodec, codec_of
 from conjoin.core import CapabilityError
 from conjoin.core.warnings import ColumnWarning
 from conjoin.datasets import draw_scenes
@@ -217,3 +219,22 @@ def test_the_way_from_noise_ends_at_the_draw(fitted, tmp_path, capsys):
     assert np.asarray(Image.open(strip)).shape == (2 * 66 - 2, 5 * 66 - 2, 3)
     with pytest.raises(CapabilityError, match="the way from noise to rows"):
         conjoin.JointDensity(family="mixture").fit(pd.DataFrame({"x": np.arange(50.0)})).unfold(1)
+
+
+def test_a_schema_of_captioned_pictures_keeps_the_pictures_and_says_what_captions_are(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    pictures, captions = shown(40)
+    for place, picture in enumerate(pictures):
+        Image.fromarray(picture).save(f"{place}.png")
+    frame = pd.DataFrame({"picture": [f"{n}.png" for n in range(40)], "caption": captions})
+    frame.to_csv("seen.csv", index=False)
+    assert run(["check", "seen.csv"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Column 'caption' holds free text beside pictures: a fit without a schema" in said
+    written = Path("seen-schema.json").read_text()
+    for kind, read in (("category", ["picture"]), ("text", ["picture", "caption"])):
+        Path("seen-schema.json").write_text(written.replace('"category"', f'"{kind}"'))
+        codec, _ = codec_of(frame, "seen-schema.json", ())
+        assert [block.name for block in codec.blocks] == read

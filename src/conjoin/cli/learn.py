@@ -59,6 +59,7 @@ def check(
             for text in grouped(
                 (
                     *_copies(frame),
+                    *_captions(frame, blanks),
                     *_deciding(frame, found, task),
                     *_of_target(y, task),
                     *found.assumed,
@@ -83,6 +84,18 @@ def _copies(frame: Any) -> list[str]:
     rows = TableRows(frame)
     copies = count_copies(rows.hashes(), rows.repeat_by_chance())
     return [copies_words(len(frame), copies)] if copies else []
+
+
+def _captions(frame: Any, blanks: Any) -> list[str]:
+    """Sentences beside pictures, which a schema calls categories."""
+    from conjoin.codecs.composite import captions_in
+
+    return [
+        f"Column {name!r} holds free text beside pictures: a fit without a schema models it as "
+        "text, and one with the schema that is written here as a category; there say type 'text' "
+        "to have it as text."
+        for name in captions_in(frame, blanks)
+    ]
 
 
 def _of_target(y: Any, task: Any) -> list[str]:

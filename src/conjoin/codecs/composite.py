@@ -30,6 +30,7 @@ from conjoin.codecs.block_columns import (
 from conjoin.codecs.image.codec import ImageCodec
 from conjoin.codecs.smiles.column import SmilesColumn
 from conjoin.codecs.table import Schema, TableCodec, as_frame, read_table
+from conjoin.codecs.table.aside import BESIDE
 from conjoin.codecs.table.frame import from_dict, is_named
 from conjoin.codecs.table.guess import guess_pictures
 from conjoin.codecs.table.native import plain_frame
@@ -39,7 +40,7 @@ from conjoin.codecs.table.words import field_of, inputs_of
 from conjoin.codecs.tokens import Words
 from conjoin.core import Codec, Encoded, Event, Field, Region, Rows, Space, space_of_rows
 
-__all__ = ["CompositeCodec", "below", "codec_of", "in_folder", "picture_columns"]
+__all__ = ["CompositeCodec", "below", "captions_in", "codec_of", "in_folder", "picture_columns"]
 
 JSON = dict[str, Any]
 Blanks = Mapping[Any, Sequence[Any]]  # column -> words that mean missing
@@ -61,6 +62,13 @@ def picture_columns(raw: Any, types: Any = None, missing: Any = ()) -> Blanks:
     return {name: blanks for name, (kind, blanks) in found.items() if kind is PictureColumn}
 
 
+def captions_in(raw: Any, missing: Any = ()) -> list[Any]:
+    """The columns of sentences beside pictures that a fit reads as text where nobody says what they
+    are."""
+    found = _block_columns(raw, None, missing)
+    return [name for name, (kind, _) in found.items() if kind is StringColumn]
+
+
 def _block_columns(
     raw: Any, types: Any, missing: Any
 ) -> dict[Any, tuple[type[BlockColumn], Sequence[Any]]]:
@@ -69,7 +77,7 @@ def _block_columns(
     if not isinstance(raw, pd.DataFrame) or raw.columns.duplicated().any():
         return {}  # what reads tables refuses names that repeat
     names = list(raw.columns)
-    asked = overrides_of(types, names)
+    asked = _asked_of(types, names)
     blanks = missing_of(missing, names)
     found = {
         name: (_kind_of(raw[name], asked.get(name, {}), blanks.get(name, ())), blanks.get(name, ()))
@@ -81,6 +89,18 @@ def _block_columns(
     known = [(name, kind, words) for name, (kind, words) in found.items() if kind is not None]
     known.sort(key=lambda each: order.index(each[1]))
     return {name: (kind, words) for name, kind, words in known}
+
+
+def _asked_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
+    """What the user says of columns. A schema sets pictures and strings aside as what reads columns
+    alone does: here they are none the less read."""
+    asked = overrides_of(types, names)
+    return {
+        name: {key: value for key, value in own.items() if key not in ("role", "why")}
+        if str(own.get("why", "")).endswith(BESIDE)
+        else own
+        for name, own in asked.items()
+    }
 
 
 def _kind_of(series: Any, asked: JSON, blanks: Any) -> type[BlockColumn] | None:
@@ -188,7 +208,7 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
             "list, and pictures alone in folders that are their labels."
         )
     names = list(raw.columns)
-    asked = overrides_of(types, names)
+    asked = _asked_of(types, names)
     blanks = missing_of(missing, names)
     typed = [name for name in found if "type" not in asked.get(name, {})]
     raw = below(raw, home, picture_columns(raw, types, missing))

@@ -10,7 +10,10 @@ from conjoin.codecs.table.schema import Column
 from conjoin.codecs.table.values import Tally, quoted
 from conjoin.codecs.table.written import is_empty_word, obstacle
 
-__all__ = ["reason_to_set_aside"]
+__all__ = ["BESIDE", "reason_to_set_aside"]
+
+# of columns that only what reads a table alone sets aside
+BESIDE = "which a fit reads and models beside the columns"
 
 MIN_DENSE = 100  # distinct whole numbers, among twice as many, that no chance keeps apart
 _MOSTLY_DIFFERENT = "nearly every value is different"
@@ -25,11 +28,11 @@ def reason_to_set_aside(
     """Why to set the column aside, or nothing; a type that the user gave keeps it, unless there is
     nothing to model. ``random_digits``: whether the digits of its whole numbers are random."""
     if column.type == "picture":
-        return "it holds pictures, which a fit reads and models beside the columns"
+        return f"it holds pictures, {BESIDE}"
     if column.type == "text":
-        return "it holds strings, which a fit reads and models beside the columns"
+        return f"it holds strings, {BESIDE}"
     if column.type == "smiles":
-        return "it holds molecules (SMILES), which a fit reads and models beside the columns"
+        return f"it holds molecules (SMILES), {BESIDE}"
     if not column.numeric and not column.levels:
         return "all of its cells are missing"
     if explicit:
