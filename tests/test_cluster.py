@@ -454,7 +454,7 @@ def test_another_version_in_the_cluster_is_refused(monkeypatch):
 
 
 def test_none_is_asked_for_without_ray():
-    assert cluster_of(None, None) is None
+    assert cluster_of(None, None, Voice()) is None
 
 
 # -------------------------------------------------------------------------------- with a cluster
@@ -518,6 +518,20 @@ def begun():
                 pytest.skip(f"this machine is too busy for Ray to start: {error}")
             continue
         return started
+
+
+def test_what_is_waited_for_is_said(monkeypatch):
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        cluster_resources=lambda: {"CPU": 2},
+        shutdown=lambda: None,
+    )
+    monkeypatch.setattr(cluster, "_ray", lambda: ray)
+    monkeypatch.setattr(cluster, "_start", lambda *asked: None)
+    said = []
+    with joined(workers=1, starting=said.append), joined("a:1", 1, said.append):
+        assert "starts on this machine" in said[0]
+        assert said[1] == "Joining the Ray cluster at a:1."
 
 
 def marked(test):

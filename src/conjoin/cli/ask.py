@@ -55,7 +55,7 @@ def predict(
     """Labels and their probabilities, or the mean and a 90 % interval. Without regard to
     familiarity: see decide."""
     voice = Voice(quiet, as_json, out == "-")
-    cluster = cluster_of(ray, workers, device, data)
+    cluster = cluster_of(ray, workers, voice, device, data)
     claim(out, force)
     found = model_of(model, device)
     _refuse_without_target(found)
@@ -276,7 +276,7 @@ def decide(
 ) -> None:
     """Accept an answer, or say why not: ambiguous, or unlike anything that the model has seen."""
     voice = Voice(quiet, as_json, out == "-")
-    cluster = cluster_of(ray, workers, device, data)
+    cluster = cluster_of(ray, workers, voice, device, data)
     claim(out, force)
     _claim_log(log)
     found = model_of(model, device)

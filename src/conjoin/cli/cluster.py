@@ -55,10 +55,11 @@ def loaded(folder: Path) -> Loaded:
 @dataclass(frozen=True)
 class Cluster:
     """The cluster at an address, and how many of its processors are to answer; None: all.
-    ``spent``: what its answers took."""
+    ``voice`` says what is waited for. ``spent``: what its answers took."""
 
     address: str
     workers: int | None
+    voice: Voice
     spent: list[Energy] = field(default_factory=list)
 
     def answers(
@@ -67,7 +68,7 @@ class Cluster:
         """``ask(estimator, piece)`` of each piece that ``read(estimator)`` gives, in order."""
         from conjoin.serving.cluster import answered, joined
 
-        with joined(self.address, self.workers) as workers:
+        with joined(self.address, self.workers, self.voice.note) as workers:
             yield from self._noted(answered(model, read, ask, workers))
 
     def answers_about(
@@ -77,7 +78,7 @@ class Cluster:
         the model, and ``first`` the number of the piece's first row, from 1 on."""
         from conjoin.serving.cluster import answered, joined
 
-        with joined(self.address, self.workers) as workers:
+        with joined(self.address, self.workers, self.voice.note) as workers:
             read = partial(_numbered_pieces, table, workers)
             yield from self._noted(answered(model, read, ask, workers, loaded))
 
@@ -91,7 +92,11 @@ class Cluster:
 
 
 def cluster_of(
-    ray: str | None, workers: int | None, device: str = "auto", data: str | None = None
+    ray: str | None,
+    workers: int | None,
+    voice: Voice,
+    device: str = "auto",
+    data: str | None = None,
 ) -> Cluster | None:
     """The cluster that is asked for; None: this process answers. ValueError for options that do
     not go together."""
@@ -109,7 +114,7 @@ def cluster_of(
         raise ValueError(
             "Standard input can't be read by another process, as --ray does: name a file."
         )
-    return Cluster(ray, workers)
+    return Cluster(ray, workers, voice)
 
 
 def all_rows(table: Table, model: Any) -> Iterator[Any]:

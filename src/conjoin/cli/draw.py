@@ -105,7 +105,7 @@ def sample(
     """New rows from the joint model, given a class and given columns, under constraints; of a model
     of images, pictures."""
     voice = Voice(quiet, as_json, out == "-")
-    cluster = cluster_of(ray, workers, device)
+    cluster = cluster_of(ray, workers, voice, device)
     estimator = load_model(model, device)
     writer = _claim(estimator.model_.codec, out, force, where)
     target = estimator.model_.target

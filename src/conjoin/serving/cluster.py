@@ -71,7 +71,11 @@ class Parcel:
 
 
 @contextlib.contextmanager
-def joined(address: str = LOCAL, workers: int | None = None) -> Iterator[int]:
+def joined(
+    address: str = LOCAL,
+    workers: int | None = None,
+    starting: Callable[[str], None] = lambda words: None,
+) -> Iterator[int]:
     """Be part of a Ray cluster to the end of the block.
 
     Parameters
@@ -81,6 +85,8 @@ def joined(address: str = LOCAL, workers: int | None = None) -> Iterator[int]:
         that runs. Where this process is part of a cluster already, that one is used.
     workers
         How many workers are to answer; None: as many as the cluster has processors.
+    starting
+        Is told in a sentence what is waited for, where a cluster has to be started or joined.
 
     Yields
     ------
@@ -113,6 +119,9 @@ def joined(address: str = LOCAL, workers: int | None = None) -> Iterator[int]:
         return
     if address == LOCAL:
         _refuse_more(workers, _processors(), "this machine")
+        starting("A Ray cluster starts on this machine, which takes some 20 seconds.")
+    else:
+        starting(f"Joining the Ray cluster at {address}.")
     _start(ray, address, workers)
     try:
         yield _workers_of(ray, workers)
