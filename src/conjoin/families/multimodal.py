@@ -1011,7 +1011,8 @@ class MultimodalDensity(ColumnsAndBlocks):
 
     @property
     def paces(self) -> Mapping[str, float]:
-        """Captions beside pictures stay at what is easy to tell where they learn as fast."""
+        """Captions learn at lower rates than the pictures beside them: at the same high rates their
+        loss stops falling early."""
         if not self.config.strings_first:
             return {}
         return {part.name: self.config.caption_pace for part in self.parts if part.block.ragged}

@@ -12,7 +12,7 @@ from conjoin.codecs.table.written import is_empty_word, obstacle
 
 __all__ = ["BESIDE", "reason_to_set_aside"]
 
-# of columns that only what reads a table alone sets aside
+# why pictures, strings and molecules are no columns of the table itself
 BESIDE = "which a fit reads and models beside the columns"
 
 MIN_DENSE = 100  # distinct whole numbers, among twice as many, that no chance keeps apart

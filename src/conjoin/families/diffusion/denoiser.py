@@ -198,9 +198,11 @@ class Denoiser(nn.Module):
         self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
     ) -> "_ByColours":
         assert self.palette is not None
-        shown = z / (s**2 + 1).sqrt()[:, None, None, None]
-        if self.gaussian is not None:
-            shown = self._guessed(z, s, code)[1]
+        shown = (
+            z / (s**2 + 1).sqrt()[:, None, None, None]
+            if self.gaussian is None
+            else self._guessed(z, s, code)[1]
+        )
         with computing_in(self.precision, self.scale.device.type):
             out = self.net(shown, s.log(), self._heard(code))
         more, logits = out.float().split((self.grid[0], len(self.palette.colours)), 1)
