@@ -15,7 +15,7 @@ from test_scale import launch
 from conjoin.core import Block, Flat, RecordSpace, Variable, stream
 from conjoin.families.diffusion import denoiser
 from conjoin.families.diffusion.latent import LatentDiffusion
-from conjoin.families.diffusion.palette import Palette
+from conjoin.components.palette import Palette
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 from conjoin.families.multimodal import Multimodal
 

@@ -25,7 +25,7 @@ MUTATIONS = [
         ),
     ),
     *at(
-        "families/diffusion/palette.py",
+        "components/palette.py",
         PALETTE,
         (
             "colours as often as they are few",

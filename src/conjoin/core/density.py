@@ -552,6 +552,12 @@ class Density(nn.Module, abc.ABC):
         return {}
 
     @property
+    def stages(self) -> Mapping[str, tuple[float, float]]:
+        """Parts, by the names of their modules, that learn in a share of the fit alone: where it
+        begins and where it ends, from 0 to 1. Rates rise and fall within it."""
+        return {}
+
+    @property
     def status_of_draws(self) -> Status:
         """What rows of ``sample`` are worth: as much as log p where they are draws of p, less where
         settings ask for draws that exaggerate what they are told."""

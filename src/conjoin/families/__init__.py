@@ -292,6 +292,15 @@ FAMILIES: dict[str, Family] = {
         kinds=("ordered",),
         pictures=True,
     ),
+    "picture_tokens": Family(
+        "conjoin.families.autoregressive.picture_tokens:PictureTokens",
+        "autoregressive",
+        "pictures: an autoencoder makes few codes of each, and a transformer writes these one after "
+        "the other; what captioned pictures are modelled by; a bound",
+        ("vq_transformer", "dalle"),
+        kinds=("ordered",),
+        pictures=True,
+    ),
     "latent_diffusion": Family(
         "conjoin.families.diffusion.latent:LatentDiffusion",
         "diffusion",

@@ -44,7 +44,7 @@ import abc
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -78,6 +78,7 @@ from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import check_settings, resolve
 from conjoin.families.autoregressive.beam import most_probable
 from conjoin.families.autoregressive.guidance import guided
+from conjoin.families.autoregressive.picture_tokens import PictureTokens
 from conjoin.families.autoregressive.sequence import SequenceDensity
 from conjoin.families.diffusion.picture import (
     MAX_WORDS,
@@ -96,39 +97,45 @@ __all__ = [
     "config_of_columns",
 ]
 
+PictureConfig = PictureDiffusion | PictureTokens
 PROPOSALS = 8  # completions of the columns among which pictures and strings choose
 ENOUGH_FOR_NETWORK = 20_000  # rows, from which on counts add nothing to the network of strings
 MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
 TARGET_KNOTS = 9
-CAPTION_PACE = 0.25  # of the rates of pictures that are told by their colours
+CAPTION_PACE = 0.25  # of the high rates of pictures that are codes or told by their colours
 CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned beside pictures
-# of pictures that are told in words: most of the noise in which they are laid out is learned from
-WORDED_PICTURES: Mapping[str, Any] = {
-    "noise_centre": 0.9,
-    "even_axes": True,
-    "palette": 48,
-    "dropout": 0.0,
-}
-# rates and rows of a step, of pictures that are told by their colours and of others
-COLOURED: Mapping[str, Any] = {"matrix_rate": 0.02, "rate": 3e-3, "batch": 32}
-PLAIN: Mapping[str, Any] = {"matrix_rate": 0.004, "rate": 1e-3, "batch": 48}
-PICTURE_FAMILIES = ("picture_diffusion", "latent_diffusion", "cascade")
+PICTURE_FAMILIES = ("picture_diffusion", "picture_tokens", "latent_diffusion", "cascade")
 CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 HIDDEN_WORDS = 0.2  # share of the written words of a caption, in a step of the fit
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
 
-def _kind_of_pictures(family: str | None) -> type[PictureDiffusion]:
+def _kind_of_pictures(family: str | None) -> type[PictureConfig]:
     """The class of the config of pictures. ValueError for a family that can't be told what stands
     beside them."""
-    kind = PictureDiffusion if family is None else type(resolve(family))
     if family is not None and family not in PICTURE_FAMILIES:
         raise ValueError(
             f"pictures={{'family': {family!r}}} must be one of {', '.join(PICTURE_FAMILIES)}."
         )
-    return kind
+    return PictureDiffusion if family is None else type(resolve(family))
+
+
+def _check_pictures(asked: Mapping[str, Any]) -> None:
+    """ValueError for a setting that no picture has; without a family they may be those of either
+    that stands in where none is named."""
+    settings = dict(asked)
+    family = settings.pop("family", None)
+    if family is None and _are_of(PictureTokens, settings):
+        PictureTokens(**settings)
+    else:
+        check_settings(_kind_of_pictures(family)(), "pictures", settings)
+
+
+def _are_of(kind: type[PictureConfig], settings: Collection[str]) -> bool:
+    """Whether a config has all of these settings."""
+    return set(settings) <= {field.name for field in dataclasses.fields(kind)}
 
 
 def config_of_columns(columns: str, settings: Mapping[str, Any] | None) -> Config:
@@ -158,8 +165,10 @@ class Multimodal(Config):
     settings : mapping or None, default None
         Settings of that family.
     pictures : mapping or None, default None
-        Settings of every picture: those of ``PictureDiffusion``, or with ``family``
-        "latent_diffusion" or "cascade" of that family; filled in where there is one.
+        Settings of every picture: with ``family`` "picture_diffusion", "picture_tokens",
+        "latent_diffusion" or "cascade" of that family. Without it they are those of
+        ``PictureTokens`` where a string stands before the pictures and all of them are its
+        settings, else of ``PictureDiffusion``; filled in where there is a picture.
     strings : mapping or None, default None
         Settings of every string: those of ``Sequence``, or with ``family`` "text_mixture" or
         "ngram" of that family; filled in where there is one.
@@ -170,8 +179,8 @@ class Multimodal(Config):
         where there is one string of at most 128 tokens.
     caption_pace : float or None, default None
         Of the learning rates of pictures, at which a string before them learns to tell them. None:
-        a quarter of the high rates that pictures told by their colours have where ``pictures``
-        names none, else all of it.
+        a quarter of the high rates that pictures written in codes or told by their colours have
+        where ``pictures`` names none, else all of it.
     """
 
     columns: str = "circuit"
@@ -192,8 +201,7 @@ class Multimodal(Config):
             raise ValueError(f"caption_pace must be above 0, got {self.caption_pace!r}.")
         asked = dict(self.strings or {})
         check_settings(resolve(asked.pop("family", "sequence")), "strings", asked)
-        drawn = dict(self.pictures or {})
-        check_settings(_kind_of_pictures(drawn.pop("family", None))(), "pictures", drawn)
+        _check_pictures(self.pictures or {})
         shared = sorted({"rate", "batch", "decay"} & set(self.strings or {}))
         if shared and self.pictures is not None:
             raise ValueError(
@@ -232,23 +240,23 @@ class Multimodal(Config):
         return self.of_pictures.in_precision(self.precision or "auto")
 
     @property
-    def of_pictures(self) -> PictureDiffusion:
-        """The config of every picture; settings that name no axes are those of a model that was
+    def of_pictures(self) -> PictureConfig:
+        """The config of every picture; settings that are not named are those of a model that was
         saved by an earlier version."""
-        asked = {"axes": 0, **(self.pictures or {})}
-        return _kind_of_pictures(asked.pop("family", None))(**asked)
+        asked = dict(self.pictures or {})
+        kind = _kind_of_pictures(asked.pop("family", None))
+        return kind(**{**kind.unnamed, **asked})
 
     def suited(self, space: Space) -> Config:
         ragged = {block.ragged for block in space.behind}
         first = self._has_strings_first(space)
-        drawn = _kind_of_pictures((self.pictures or {}).get("family"))
-        pictures = {"axes": drawn.axes, **(self.pictures or {})}
-        if first:
-            pictures = {**WORDED_PICTURES, **drawn.worded, **pictures}
-            pictures = {**(COLOURED if pictures["palette"] else PLAIN), **pictures}
-        fast = (
-            first and pictures["palette"] and not {"rate", "matrix_rate"} & set(self.pictures or {})
-        )
+        asked = dict(self.pictures or {})
+        if first and "family" not in asked and _are_of(PictureTokens, asked):
+            asked["family"] = "picture_tokens"
+        kind = _kind_of_pictures(asked.get("family"))
+        pictures = kind.beside_words(asked) if first else kind.today(asked)
+        own_rates = {"rate", "matrix_rate"} & set(asked)
+        fast = first and kind.learns_fast(pictures) and not own_rates
         strings = {**self._of_today(first, False in ragged), **(self.strings or {})}
         return dataclasses.replace(
             self,
@@ -277,12 +285,13 @@ class Multimodal(Config):
         """Latents, of large pictures."""
         sides = [block.shape[1:] for block in space.behind if not block.ragged]
         large = [side for side in sides if max(side) >= MIN_LATENT_SIDE]
-        if not large or not self.of_pictures.suggests_latents:
+        drawn = self.of_pictures
+        if not large or not isinstance(drawn, PictureDiffusion) or not drawn.suggests_latents:
             return []
         high, wide = large[0]
         price = (
             "learns in a fifth of the time and draws in a ninth"
-            if self.of_pictures.palette
+            if drawn.palette
             else "learns and draws in about half of the time"
         )
         return [

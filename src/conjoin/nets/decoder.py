@@ -33,7 +33,7 @@ from conjoin.nets.attention import Heads, attended, learns_on_cpu
 from conjoin.nets.body import Body
 from conjoin.nets.decoder_steps import MAX_ROWS, Weights
 
-__all__ = ["Cache", "Decoder", "Hidden", "HiddenConvolution"]
+__all__ = ["HEAD_WIDTH", "Block", "Cache", "Decoder", "Hidden", "HiddenConvolution"]
 
 HEAD_WIDTH = 32  # of one head of attention
 EXPANSION = 4  # hidden units of a block for each unit of its width

@@ -10,7 +10,8 @@ network can learn what it means. So every family can be conditioned on every kin
                 (2021), An image is worth 16x16 words, equation 1), so that a network that attends
                 to them can tell what stands where
     sequence    the state of a recurrent network after the last known token (K. Cho et al. (2014),
-                Learning phrase representations using RNN encoder-decoder)
+                Learning phrase representations using RNN encoder-decoder); or what a transformer
+                sees at each of its positions
     points      a sum of a network over the points: neither order nor padding matters (M. Zaheer et
                 al. (2017), Deep sets, theorem 2)
 
@@ -19,6 +20,7 @@ Shape letters: B rows, N positions, F outputs, M places of pictures, G outputs o
 
 import abc
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -26,25 +28,27 @@ from torch import Tensor, nn
 from conjoin.core import Block, Event, Record, RecordSpace
 from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
-from conjoin.nets.decoder import HiddenConvolution
+from conjoin.nets.decoder import HEAD_WIDTH, HiddenConvolution
+from conjoin.nets.decoder import Block as Transformer
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.unet import ChannelNorm
 
 __all__ = ["PLACE_WIDTH", "RecordEncoder"]
 
 OUTPUT_WIDTH = 32  # outputs of the encoder of a block that is no vector
-PLACE_WIDTH = 64  # outputs of each place of a picture
+PLACE_WIDTH = 64  # outputs of each place of a picture or string
+READING_LAYERS = 2  # over the positions of a string
 MAX_PLACES_PER_SIDE = 8  # of a picture
 
 
 class RecordEncoder(nn.Module):
-    """(B, F) of records; F is ``size``, 0 where the space has no block. With ``by_place`` pictures
-    are told place by place: the last ``places`` times ``PLACE_WIDTH`` of F."""
+    """(B, F) of records; F is ``size``, 0 where the space has no block. Layouts that are
+    ``by_place`` are told place by place: the last ``places`` times ``PLACE_WIDTH`` of F."""
 
-    def __init__(self, space: RecordSpace, by_place: bool = False) -> None:
+    def __init__(self, space: RecordSpace, by_place: Collection[str] = ()) -> None:
         super().__init__()
-        encoders = ENCODERS | (PLACE_ENCODERS if by_place else {})
-        blocks = sorted(space.blocks, key=lambda block: by_place and block.layout in PLACE_ENCODERS)
+        encoders = ENCODERS | {layout: PLACE_ENCODERS[layout] for layout in by_place}
+        blocks = sorted(space.blocks, key=lambda block: block.layout in by_place)
         self.names = [block.name for block in blocks]
         self.parts = nn.ModuleList(encoders[block.layout](block) for block in blocks)
 
@@ -54,8 +58,8 @@ class RecordEncoder(nn.Module):
 
     @property
     def places(self) -> int:
-        """Of all pictures."""
-        return sum(part.places for part in self.parts if isinstance(part, PlaceEncoder))
+        """Of all blocks that are told by place."""
+        return sum(int(getattr(part, "places", 0)) for part in self.parts)
 
     def start(self, record: Record) -> None:
         """Scales from the rows of the fit."""
@@ -212,6 +216,44 @@ class SequenceEncoder(Learned):
         return state
 
 
+class WordsEncoder(Learned):
+    """A transformer over the positions of a string, which all see each other; those behind its end
+    say that it has ended, and untold ones that they are not told."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.levels = block.variables[0].cardinality
+        self.places = block.shape[0]
+        self.size = self.places * PLACE_WIDTH
+        self.embed = nn.Embedding(self.levels + 2, PLACE_WIDTH)  # the end, what is not told
+        self.place = nn.Parameter(0.3 * torch.randn(self.places, PLACE_WIDTH))
+        heads = PLACE_WIDTH // HEAD_WIDTH
+        self.blocks = nn.ModuleList(
+            Transformer(PLACE_WIDTH, heads, 0.0) for _ in range(READING_LAYERS)
+        )
+        self.double()
+
+    def inputs_of(self, event: Event) -> tuple[Tensor]:
+        told = event.mask.cummin(1).values
+        token = torch.where(event.there, event.value, self.levels)
+        token = torch.where(told, token, self.levels + 1)
+        behind = self.places - token.shape[1]
+        last = torch.where(told[:, -1:], self.levels, self.levels + 1)
+        return (torch.cat([token, last.expand(-1, behind)], 1),)
+
+    def compute(self, token: Tensor) -> Float[Tensor, "B F"]:
+        h = _even(self.embed(token) + self.place)
+        there = torch.ones(h.shape[:2], dtype=torch.bool)
+        for block in self.blocks:
+            h = block(h, h.new_ones(()), h.new_zeros(()), there)
+        return _even(h).flatten(1)
+
+
+def _even(h: Tensor) -> Tensor:
+    """Of mean 0 and variance 1."""
+    return nn.functional.layer_norm(h, h.shape[-1:])
+
+
 class PointsEncoder(Learned):
     """The sum of a network over the known points, beside their number."""
 
@@ -244,4 +286,4 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "sequence": SequenceEncoder,
     "points": PointsEncoder,
 }
-PLACE_ENCODERS: dict[str, type[nn.Module]] = {"image": PlaceEncoder}
+PLACE_ENCODERS: dict[str, type[nn.Module]] = {"image": PlaceEncoder, "sequence": WordsEncoder}

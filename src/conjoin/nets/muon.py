@@ -82,22 +82,20 @@ def _moved(flat: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 
 
 class Muon:
-    """Of some matrices; ``momentum`` is its state, one tensor for each. ``paces``: by what the rate
-    of each is multiplied, if it is."""
+    """Of some matrices; ``momentum`` is its state, one tensor for each."""
 
-    def __init__(
-        self, matrices: Sequence[Tensor], decay: float, paces: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, matrices: Sequence[Tensor], decay: float) -> None:
         self.matrices = list(matrices)
         self.decay = decay
-        self.paces = [1.0] * len(self.matrices) if paces is None else list(paces)
         self.momentum = [torch.zeros_like(matrix) for matrix in self.matrices]
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Move the matrices by their gradients; one without a gradient stays."""
+    def step(self, rate: float | Sequence[float]) -> None:
+        """Move the matrices by their gradients, all at one rate or each at its own; one without a
+        gradient or a rate stays."""
+        rates = rate if isinstance(rate, Sequence) else [rate] * len(self.matrices)
         for index, matrix in enumerate(self.matrices):
-            if matrix.grad is None:
+            if matrix.grad is None or not rates[index]:
                 continue
             kept = self.momentum[index].to(matrix).mul_(MOMENTUM).add_(matrix.grad)
             self.momentum[index] = kept
@@ -105,6 +103,6 @@ class Muon:
             flat = ahead.flatten(1)
             rows, columns = flat.shape
             move = _moved(flat).view(matrix.shape)
-            own = rate * self.paces[index]
+            own = rates[index]
             matrix.mul_(1 - own * self.decay)
             matrix.sub_(move, alpha=own * max(1.0, rows / columns) ** 0.5)

@@ -14,7 +14,7 @@ import abc
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Recipe, Record
 from conjoin.core.device import device_of, moved
+from conjoin.core.learning import learning_at
 from conjoin.nets.body import Body
 from conjoin.nets.decoder import Hidden, HiddenConvolution
 from conjoin.nets.muon import Muon
@@ -181,7 +182,7 @@ class Gradient(Learner):
     judged and kept (B. Polyak and A. Juditsky (1992), Acceleration of stochastic approximation by
     averaging). Matrices between hidden units (``Hidden``, ``HiddenConvolution``) are moved by
     ``Muon`` where the recipe has a rate for them. Parts may learn at another pace than the rest
-    (``Density.paces``)."""
+    (``Density.paces``), and in a part of the fit alone (``Density.stages``)."""
 
     def __init__(self, density: Density, recipe: Recipe | None = None, clip: float = 5.0) -> None:
         self.density = density
@@ -194,13 +195,19 @@ class Gradient(Learner):
         self.steps = 0
         self.mean: list[Tensor] = []
         paces = _paces(density)
+        self.paces = [paces.get(id(each), Pace()) for each in self.parameters]
         hidden = self._hidden()
-        self.muon = Muon(hidden, self.recipe.decay, [paces.get(id(each), 1.0) for each in hidden])
-        moved_by_muon = {id(matrix) for matrix in self.muon.matrices}
-        others = [p for p in self.parameters if id(p) not in moved_by_muon]
+        self.muon = Muon(hidden, self.recipe.decay)
+        self.hidden_paces = [paces.get(id(each), Pace()) for each in hidden]
+        moved_by_muon = {id(matrix) for matrix in hidden}
+        others = [
+            each
+            for each in zip(self.parameters, self.paces, strict=True)
+            if id(each[0]) not in moved_by_muon
+        ]
         groups: list[dict[str, Any]] = []
-        for pace in sorted({paces.get(id(p), 1.0) for p in others}, reverse=True):
-            some = [p for p in others if paces.get(id(p), 1.0) == pace]
+        for pace in sorted({pace for _, pace in others}, reverse=True):
+            some = [parameter for parameter, own in others if own == pace]
             matrices = [p for p in some if p.ndim > 1]
             vectors = [p for p in some if p.ndim <= 1]
             groups += [
@@ -235,22 +242,31 @@ class Gradient(Learner):
         self.density.train()
         for parameter in self.parameters:
             parameter.grad = None
-        loss = self._backward(batch, generator)
+        with learning_at(progress):
+            loss = self._backward(batch, generator)
         self.density.eval()
         norm = ranks.clip(self.parameters, self.clip)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")
-        share = self.factor * self._schedule(progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate * share * group["pace"]
+            group["lr"] = self.recipe.rate * self._share(group["pace"], progress)
         self.optimizer.step()
-        self.muon.step((self.recipe.matrix_rate or 0.0) * share)
+        rate = self.recipe.matrix_rate or 0.0
+        self.muon.step([rate * self._share(pace, progress) for pace in self.hidden_paces])
         self.steps += 1
         memory = min(self.recipe.memory, self.steps / (self.steps + 9))
         with torch.no_grad():
-            for kept, now in zip(self.mean, self.parameters, strict=False):  # none before ``begin``
-                kept.lerp_(now, 1 - memory)
+            # none before ``begin``
+            for kept, now, pace in zip(self.mean, self.parameters, self.paces, strict=False):
+                kept.lerp_(now, 1 - memory if pace.learns_at(progress) else 1.0)
         return float(loss)
+
+    def _share(self, pace: "Pace", progress: float) -> float:
+        """By what the rates of the recipe are multiplied."""
+        if not pace.learns_at(progress):
+            return 0.0
+        own = (progress - pace.start) / (pace.stop - pace.start)
+        return self.factor * pace.rate * self._schedule(own)
 
     def _backward(self, batch: Batch | Pass, generator: torch.Generator) -> Tensor:
         """The mean loss of the batch; its gradient is left in the parameters, on every rank."""
@@ -331,14 +347,31 @@ class Gradient(Learner):
         self.steps = int(state["count"])
 
 
-def _paces(density: Density) -> dict[int, float]:
-    """By what the rate of a parameter is multiplied, by its identity; others keep the rate."""
-    out: dict[int, float] = {}
+@dataclass(frozen=True, order=True)
+class Pace:
+    """By what the rates of a parameter are multiplied, and in which part of the fit it learns."""
+
+    rate: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+
+    def learns_at(self, progress: float) -> bool:
+        """The last part learns to the end, which a fit may overrun."""
+        return self.start <= progress and (progress < self.stop or self.stop == 1.0)
+
+
+def _paces(density: Density) -> dict[int, Pace]:
+    """Of parameters whose pace is another, by their identity."""
+    out: dict[int, Pace] = {}
     for module in density.modules():
-        if isinstance(module, Density):
-            for name, pace in module.paces.items():
-                part = module.get_submodule(name)
-                out |= dict.fromkeys(map(id, part.parameters()), pace)
+        if not isinstance(module, Density):
+            continue
+        for name, rate in module.paces.items():
+            for each in module.get_submodule(name).parameters():
+                out[id(each)] = replace(out.get(id(each), Pace()), rate=rate)
+        for name, (start, stop) in module.stages.items():
+            for each in module.get_submodule(name).parameters():
+                out[id(each)] = replace(out.get(id(each), Pace()), start=start, stop=stop)
     return out
 
 

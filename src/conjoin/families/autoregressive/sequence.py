@@ -86,6 +86,7 @@ MAX_KEPT_BYTES = 1 << 26
 MIN_DRAWN_ROWS = 64
 MAX_DRAWN_ROWS = 512
 PICTURES_TOLD = ("places", "mean")
+STRINGS_TOLD = ("state", "places")
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ class Sequence(Config):
     hidden
         Share of the written tokens that the network does not see in a step of the fit, so that it
         learns to look at what it is told beside them. Answers see all.
+    told_strings
+        How another string of the context is told: by the "state" of a recurrent network at its
+        end, or by "places", to which each token attends, with network="rotary".
     """
 
     width: int = 64
@@ -149,6 +153,7 @@ class Sequence(Config):
     reading: float = 0.0
     pictures: str = "places"
     hidden: float = 0.0
+    told_strings: str = "state"
 
     implied: ClassVar[dict[str, Any]] = {
         "size": None,
@@ -159,11 +164,13 @@ class Sequence(Config):
         "reading": 0.0,
         "pictures": "mean",
         "hidden": 0.0,
+        "told_strings": "state",
     }
     unwritten: ClassVar[dict[str, Any]] = {
         "reading": 0.0,
         "pictures": "mean",
         "hidden": 0.0,
+        "told_strings": "state",
     }
 
     def __post_init__(self) -> None:
@@ -177,6 +184,9 @@ class Sequence(Config):
         if self.pictures not in PICTURES_TOLD:
             known = ", ".join(PICTURES_TOLD)
             raise ValueError(f"pictures must be one of {known}, got {self.pictures!r}.")
+        if self.told_strings not in STRINGS_TOLD:
+            known = ", ".join(STRINGS_TOLD)
+            raise ValueError(f"told_strings must be one of {known}, got {self.told_strings!r}.")
         if not 0 <= self.reading < 1:
             raise ValueError(f"reading must be at least 0 and less than 1, got {self.reading!r}.")
         if not 0 <= self.hidden < 1:
@@ -261,8 +271,11 @@ class SequenceDensity(Density):
         super().__init__(space, config, structure, context_space)
         self.tokens = space.variables[0].cardinality
         self.capacity = space.shape[0]
-        by_place = config.pictures == "places" and config.network == "rotary"
-        self.encoder = RecordEncoder(self.context_space, by_place)
+        asked = {"image": config.pictures, "sequence": config.told_strings}
+        by_place = [layout for layout, how in asked.items() if how == "places"]
+        self.encoder = RecordEncoder(
+            self.context_space, by_place if config.network == "rotary" else ()
+        )
         width, blocks = config.shape
         more: dict[str, Any] = {"reads": True} if config.reading else {}
         if self.encoder.places:

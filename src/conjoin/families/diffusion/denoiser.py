@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool, Float
-from conjoin.families.diffusion.palette import Palette
+from conjoin.components.palette import Palette
 from conjoin.families.diffusion.wiener import Wiener, axes_of
 from conjoin.nets.conditioned import Conditioned
 from conjoin.nets.patches import Patches

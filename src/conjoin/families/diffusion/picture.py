@@ -69,6 +69,7 @@ __all__ = [
     "PictureDiffusion",
     "greys",
     "withheld",
+    "words_of",
 ]
 
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
@@ -91,6 +92,16 @@ WORDS = "words"  # in ``structure``: the network attends to the string of its co
 MIN_LATENT_SIDE = 64  # pixels of a side, from which on latents are suggested
 MAX_WORDS = 128  # tokens of a string, at most, that a network of pictures attends to
 UNTOLD_SHARE = 0.15  # of the fit, in which no word is told
+# of pictures that are told in words: most of the noise in which they are laid out is learned from
+WORDED: Mapping[str, Any] = {
+    "noise_centre": 0.9,
+    "even_axes": True,
+    "palette": 48,
+    "dropout": 0.0,
+}
+# rates and rows of a step then, of pictures that are told by their colours and of others
+COLOURED: Mapping[str, Any] = {"matrix_rate": 0.02, "rate": 3e-3, "batch": 32}
+PLAIN: Mapping[str, Any] = {"matrix_rate": 0.004, "rate": 1e-3, "batch": 48}
 MAX_LEVEL_SHARES = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 
@@ -197,6 +208,8 @@ class PictureDiffusion(Config):
     suggests_latents: ClassVar[bool] = True
     # where pictures are told in words, beside the settings that all kinds have then
     worded: ClassVar[Mapping[str, Any]] = {}
+    # beside other settings of a model that was saved by an earlier version
+    unnamed: ClassVar[Mapping[str, Any]] = {"axes": 0}
     unwritten: ClassVar[dict[str, Any]] = {
         "axes": 0,
         "last_noise": None,
@@ -206,6 +219,22 @@ class PictureDiffusion(Config):
         "palette": 0,
         "text_encoder": None,
     }
+
+    @classmethod
+    def today(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked for, and what models of earlier versions have otherwise."""
+        return {"axes": cls.axes, **asked}
+
+    @classmethod
+    def beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """``today`` of pictures that are told in words."""
+        found = {**WORDED, **cls.worded, **cls.today(asked)}
+        return {**(COLOURED if found["palette"] else PLAIN), **found}
+
+    @classmethod
+    def learns_fast(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether the rates of pictures are higher than those of captions may be."""
+        return bool(settings["palette"])
 
     def advice(self, space: Space) -> list[str]:
         """Latents, of large pictures."""
@@ -246,7 +275,7 @@ def _structure(context_space: Space | None, vectors: Tensor | None) -> dict[str,
     the words that are told, where they are fixed."""
     if context_space is None or not context_space.shape:
         return {}
-    words = _words_of(context_space)
+    words = words_of(context_space)
     columns = context_space.variables[: context_space.columns if words else None]
     known = {} if vectors is None else {VECTORS: vectors.shape[1]}
     return dict(embedding_mark(columns)) | ({WORDS: True} if words else {}) | known
@@ -257,7 +286,7 @@ def _vectors_of(folder: str | None, context_space: Space | None) -> Tensor | Non
     ValueError where they are told in none."""
     if folder is None:
         return None
-    words = None if context_space is None else _words_of(context_space)
+    words = None if context_space is None else words_of(context_space)
     pieces = () if words is None else words.variables[0].pieces
     if not pieces:
         raise ValueError(
@@ -268,7 +297,7 @@ def _vectors_of(folder: str | None, context_space: Space | None) -> Tensor | Non
     return TextEncoder(folder).vectors(pieces)
 
 
-def _words_of(context_space: Space) -> Block | None:
+def words_of(context_space: Space) -> Block | None:
     """The string that a network attends to: the only block behind the columns, if it is short."""
     found = context_space.blocks
     short = len(found) == 1 and found[0].ragged and found[0].shape[0] <= MAX_WORDS

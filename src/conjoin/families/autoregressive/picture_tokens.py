@@ -1,0 +1,622 @@
+r"""Pictures as few codes, written one after the other: an autoencoder makes one of a thousand codes
+of each patch, and a transformer writes these row by row, told of classes, columns and words.
+
+    log p(x | c) >= log P(x | k) + sum_i log p(k_i | k_<i, c),     k = code(x)
+
+A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017), Neural discrete representation learning, with
+the prior of A. Ramesh et al. (2021), Zero-shot text-to-image generation, section 2. The bound is
+that of the discrete picture, in nats, and has no noise: of all words of codes it adds up the one
+that the encoder says. ``conjoin.nets.picture_codes`` has the autoencoder, ``sequence`` the
+transformer, to whose tokens the words of the context are places. In a fit the autoencoder learns
+first, by -log P(x | k), and then the transformer, from codes that stay as they are.
+
+What is known of a picture in part is met by sequential Monte Carlo: each row has several
+beginnings, codes of patches that are wholly known are set, beginnings count by how probable they
+made these, and are chosen anew where few of them count (A. Doucet, N. de Freitas and N. Gordon
+(2001), Sequential Monte Carlo methods in practice, section 1.3); in the end one of them is chosen,
+by the pixels that are known of other patches too. Where few pixels are known, whole draws are
+chosen by these (D. Rubin (1988), Using the SIR algorithm to simulate posterior distributions).
+
+Shape letters: B rows, D = C H W pixels, M places, V codes, K beginnings of a row, F features.
+
+>>> from conjoin.core import Space, Variable, stream
+>>> space = Space((64,), (Variable("pixel", "ordered", cardinality=256),) * 64, "image", (1, 8, 8))
+>>> data = Event(torch.randint(256, (20, 64), generator=stream(0)).double())
+>>> density = PictureTokensDensity.build(space, PictureTokens(size=0.125), data, stream(0))
+>>> density.coder.grid, density.log_prob(data).shape
+((8, 8), torch.Size([20]))
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.components.typicality import MIN_TYPICALITY_ROWS, Typicality
+from conjoin.core import (
+    Block,
+    Capabilities,
+    Config,
+    Density,
+    Event,
+    Likelihood,
+    Recipe,
+    Record,
+    RecordSpace,
+    Space,
+    Variable,
+    seeded,
+    stream,
+)
+from conjoin.core.event import slices
+from conjoin.core.learning import share_done
+from conjoin.core.shapes import Bool, Float, Int
+from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
+from conjoin.families.deep import starting_rows
+from conjoin.families.diffusion.picture import (
+    AVERAGED_SHARE,
+    MAX_MEMORY,
+    PICTURES_SEEN_BOUNDS,
+    TILES_PER_SIDE,
+    TYPICAL_ROWS,
+    by_few_known,
+    greys,
+    row_of,
+    withheld,
+    words_of,
+)
+from conjoin.nets.picture_codes import PictureCodes
+from conjoin.nets.precision import check_precision, computing_in, fastest
+
+__all__ = ["PictureTokens", "PictureTokensDensity"]
+
+BASE_WIDTH = 128  # of the transformer, where ``size`` is 1
+MIN_WIDTH = 16
+CHUNK_PICTURES = 256  # that the networks see at once
+CANDIDATES = 64  # draws, of which one is chosen
+GREYS = 9  # numbers that ``greys`` makes of a picture
+KEPT_AXES = (96, 48, 16, 9)  # principal axes of each reading
+FEW_COUNT = 0.5  # share of its beginnings that count, below which those of a row are chosen anew
+MAX_CODES = 1 << 14
+MAX_COLOURS = 256
+MAX_BEGINNINGS = 1024
+REBUILT_ROWS = 256  # of which the error of the autoencoder is told, at most
+
+
+@dataclass(frozen=True)
+class PictureTokens(Config):
+    """Settings of pictures that are written code by code.
+
+    Parameters
+    ----------
+    size : float, default 1.0
+        Factor on the widths of the networks.
+    blocks : int, default 4
+        Layers of the transformer.
+    dropout : float, default 0.0
+        Share of its hidden units left out in a training step.
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 64
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay, for each unit of the learning rate.
+    matrix_rate : float or None, default 0.02
+        Learning rate of matrices between hidden units, which Muon moves; None: they are moved like
+        all others.
+    code_levels : tuple of int, default (8, 5, 5, 5)
+        Levels of each number of a place, of which a code is a combination: 1,000 codes. A place is
+        8 pixels a side in pictures of 48 and more, 4 from 24 on, 2 from 12 on, else one.
+    colours : int, default 48
+        Colours, at most, among which the decoder tells that of each pixel.
+    coding : float, default 0.25
+        Share of the fit in which the autoencoder learns; the transformer learns in the rest.
+    beginnings : int, default 16
+        Beginnings of each row that are gone on with where a picture is known in part.
+    precision : {"auto", "bfloat16", "float32"}, default "auto"
+        Numbers of the steps of learning: "auto" is the faster of both on the machine of the fit.
+        Answers are computed in float64.
+    """
+
+    size: float = 1.0
+    blocks: int = 4
+    dropout: float = 0.0
+    steps: int | None = None
+    batch: int = 64
+    rate: float = 3e-3
+    decay: float = 1e-2
+    matrix_rate: float | None = 0.02
+    code_levels: tuple[int, ...] = (8, 5, 5, 5)
+    colours: int = 48
+    coding: float = 0.25
+    beginnings: int = 16
+    precision: str = "auto"
+
+    # beside other settings of a model that was saved by an earlier version
+    unnamed: ClassVar[Mapping[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        levels = self.code_levels
+        if not levels or not all(isinstance(each, int) and each >= 2 for each in levels):
+            raise ValueError(
+                "code_levels must be whole numbers of at least 2, one at least, got "
+                f"{levels!r}."
+            )
+        if math.prod(levels) > MAX_CODES:
+            raise ValueError(
+                f"code_levels={levels!r} are {math.prod(levels):,} codes, more than "
+                f"{MAX_CODES:,}: take fewer."
+            )
+        for name, most in (("colours", MAX_COLOURS), ("beginnings", MAX_BEGINNINGS)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(
+                    f"{name} must be a whole number from 1 to {most:,}, got {value!r}."
+                )
+        if not 0 < self.coding < 1:
+            raise ValueError(f"coding must lie between 0 and 1, got {self.coding!r}.")
+        object.__setattr__(self, "code_levels", tuple(levels))
+
+    def in_precision(self, precision: str) -> Self:
+        check_precision(precision)
+        own = check_precision(self.precision) if precision == "auto" else precision
+        return dataclasses.replace(self, precision=fastest() if own == "auto" else own)
+
+    def recipe(self, rows: int) -> Recipe:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
+        least, most = PICTURES_SEEN_BOUNDS
+        planned = max(least, min(most, 30 * rows)) // self.batch
+        steps = planned if self.steps is None else self.steps
+        return Recipe(
+            steps=steps,
+            batch=self.batch,
+            rate=self.rate,
+            decay=self.decay,
+            memory=min(MAX_MEMORY, max(0.0, 1 - 1 / (AVERAGED_SHARE * steps))),
+            matrix_rate=self.matrix_rate,
+        )
+
+    @classmethod
+    def today(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked for: models of earlier versions have nothing else."""
+        return dict(asked)
+
+    @classmethod
+    def beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """``today`` of pictures that are told in words."""
+        return cls.today(asked)
+
+    @classmethod
+    def learns_fast(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether the rates of pictures are higher than those of captions may be."""
+        return True
+
+
+class CodeWriter(SequenceDensity):
+    """p(codes | context): strings that all have as many codes as there are places."""
+
+    def _bounded(self, logits: Tensor, full: bool) -> Tensor:
+        """None ends before the last place, and at that all do."""
+        end = torch.arange(self.tokens + 1) == self.tokens
+        before = logits[:, :-1] if full else logits
+        before = before.masked_fill(end, -torch.inf)
+        return torch.cat([before, super()._bounded(logits, full)[:, -1:]], 1) if full else before
+
+    def _log_p(
+        self, event: Event, told: Tensor, written: Tensor | None = None
+    ) -> Float[Tensor, " B"]:
+        """In a step of learning in float32: all rows are as long, and codes are many."""
+        if not self.training:
+            return super()._log_p(event, told, written)
+        with computing_in(self.config.precision):
+            logits = self.net.compute(event.value[:, :-1], *self.net.cast(told))
+        log_p = -nn.functional.cross_entropy(
+            logits[..., : self.tokens].float().transpose(1, 2), event.value, reduction="none"
+        )
+        return torch.where(event.mask, log_p, 0.0).sum(1).double()
+
+    def told_at(
+        self, codes: Int[Tensor, "B M"], context: Record
+    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B F"]]:
+        """log p of each code given those before it, and the mean hidden layer over them."""
+        hidden = self.net.features(codes, self.encoder(context, len(codes)))
+        log_p = self._log_next(self.net.logits(hidden))[:, :-1]
+        return log_p.gather(2, codes[..., None])[..., 0], hidden.mean(1)
+
+
+class PictureTokensDensity(Density):
+    """log p is a lower bound without noise. The context may be a class, or columns (B, C), any of
+    them missing, and the cells of a string behind them."""
+
+    config_class = PictureTokens
+    bounded = True
+    conditional = True
+    takes_columns = True
+    takes_bytes = True
+
+    def __init__(
+        self,
+        space: Space,
+        config: PictureTokens,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
+        config = config.in_precision("auto")
+        super().__init__(space, config, structure, context_space)
+        if space.grid is None or math.prod(space.grid) != len(space.variables):
+            raise ValueError(
+                "Pictures that are written code by code need a grid of pixels, and no column "
+                "beside it: choose another family."
+            )
+        self.levels = max(variable.cardinality for variable in space.variables)
+        self.told_columns = 0 if context_space is None else _columns_in(context_space)
+        colours = min(config.colours, self.levels ** space.grid[0])
+        self.coder = PictureCodes(
+            space.grid, self.levels, config.code_levels, colours, config.size, config.precision
+        )
+        self.places = math.prod(self.coder.grid)
+        self.writer = CodeWriter(
+            Block(
+                "codes",
+                "sequence",
+                (self.places,),
+                (Variable("code", "category", self.coder.count),),
+            ),
+            Sequence(
+                width=max(MIN_WIDTH, round(BASE_WIDTH * config.size / MIN_WIDTH) * MIN_WIDTH),
+                blocks=config.blocks,
+                dropout=config.dropout,
+                precision=config.precision,
+                drawing="gumbel",
+                told_strings="places",
+            ),
+            context_space=_record_space(context_space),
+        )
+        width = self.writer.config.shape[0]
+        self.typical = Typicality((width, self.places, TILES_PER_SIDE**2, GREYS), KEPT_AXES)
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Self:
+        """Colours and the scales of columns come from the rows."""
+        with seeded(generator):
+            density = cls(space, config, context_space=context_space)
+        first = starting_rows(data, torch.ones(data.rows, dtype=torch.float64))[0]
+        whole = first.value[first.mask.all(1)]
+        density.coder.start(density._pictures(whole if len(whole) else first.value))
+        density.writer.encoder.start(density._record(context, data.rows))
+        return density.eval()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            Likelihood.LOWER_BOUND,
+            objective="surrogate",
+            conditionals="approximate",
+            mode="approximate",
+            null_context="learned",
+            features=True,
+            typical=True,
+        )
+
+    # ------------------------------------------------------------------ pictures, codes, contexts
+
+    def _pictures(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
+        return value.unflatten(1, self.coder.pixels)
+
+    def _record(self, context: Event | None, rows: int) -> Record:
+        """What the transformer is told."""
+        space = self.writer.context_space
+        if context is None or not space.blocks:
+            return space.check(Record(), rows)
+        value = context.value.reshape(rows, -1)
+        mask = context.mask.reshape(rows, -1)
+        columns, *words = space.blocks
+        near = slice(0, self.told_columns)
+        told = {columns.name: Event(value[:, near], mask[:, near])}
+        for block in words:
+            cells = slice(self.told_columns, None)
+            told[block.name] = block.laid.restored(block, value[:, cells], mask[:, cells])
+        return space.check(Record(told), rows)
+
+    # ------------------------------------------------------------------ the bound
+
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        record = self._record(context, event.rows)
+        each = [torch.zeros(0, dtype=torch.float64)]
+        for part in slices(event.rows, CHUNK_PICTURES):
+            pictures = self._pictures(event.value[part])
+            codes = self.coder.codes(pictures)
+            pixels = self.coder.log_prob(pictures, self.coder.vectors(codes)).flatten(1).sum(1)
+            told = record.take(torch.arange(event.rows)[part])
+            written = self.writer._log_prob(Event(codes.flatten(1)), told, None)
+            each.append(pixels + written)
+        return torch.cat(each)
+
+    # ------------------------------------------------------------------ learning
+
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """-log P of a pixel given the codes, and -log p of a code. In a fit the autoencoder learns
+        first, and then the transformer, from codes that stay."""
+        noise = generator or stream(0, "loss")
+        value = torch.where(event.mask, event.value, (self.levels - 1) / 2)
+        pictures = self._pictures(value)
+        mask = self._pictures(event.mask)
+        first = self.training and share_done() < self.config.coding
+        out = torch.zeros(event.rows, dtype=torch.float64)
+        if first or not self.training:
+            out = out + self.coder.error(pictures, mask, self.coder.quantised(pictures)[0])
+        if not first:
+            with torch.no_grad():
+                codes = self.coder.codes(pictures).flatten(1)
+            known = self.coder.known(mask).flatten(1)
+            told = self._record(self._partly_told(context, noise), event.rows)
+            out = out + self.writer._losses(Event(codes, known), told, noise) / self.places
+        return out
+
+    @property
+    def stages(self) -> Mapping[str, tuple[float, float]]:
+        share = self.config.coding
+        return {"coder": (0.0, share), "writer": (share, 1.0)}
+
+    def _partly_told(self, context: Event | None, generator: torch.Generator) -> Event | None:
+        """The context with random columns hidden; the writer hides all of it at times."""
+        if context is None or not self.told_columns:
+            return context
+        whole = context.mask.reshape(context.rows, -1)
+        gone = withheld(whole[:, : self.told_columns].shape, generator)
+        gone = nn.functional.pad(gone, (0, whole.shape[1] - self.told_columns))
+        return context.hide(gone.reshape(context.mask.shape))
+
+    @torch.no_grad()
+    def rebuilt(self, event: Event) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+        """Of whole pictures that are encoded and decoded: the mean squared error of a cell, as grey
+        levels squared, and -log P of a pixel, nats."""
+        errors = []
+        nats = []
+        for part in slices(event.rows, CHUNK_PICTURES):
+            pictures = self._pictures(event.value[part])
+            z = self.coder.quantised(pictures)[0]
+            errors.append((self.coder.middle(z) - pictures).square().flatten(1).mean(1))
+            known = torch.ones_like(pictures, dtype=torch.bool)
+            nats.append(self.coder.error(pictures, known, z))
+        return torch.cat(errors), torch.cat(nats)
+
+    def notices(self, event: Event) -> list[str]:
+        """How well pictures come back from their codes."""
+        whole = event.take(event.mask.all(1)).take(slice(0, REBUILT_ROWS))
+        if not whole.rows:
+            return []
+        error, nats = self.rebuilt(whole)
+        high, wide = self.coder.grid
+        return [
+            f"Pictures that are rebuilt from their codes ({high} x {wide} places, "
+            f"{self.coder.count:,} codes) are {float(error.mean()) ** 0.5:.1f} of {self.levels} "
+            f"grey levels off (root mean square), and a pixel takes "
+            f"{float(nats.mean()) / math.log(2):.2f} bits given them, in {whole.rows:,} rows of "
+            "the fit."
+        ]
+
+    # ------------------------------------------------------------------ familiarity
+
+    def _features(self, event: Event) -> Float[Tensor, "B F"]:
+        return self._readings(event.value)[0]
+
+    def _readings(self, value: Float[Tensor, "B D"]) -> list[Tensor]:
+        """What the transformer sees of a picture, how surprising each code is, how well the decoder
+        shows each tile, and the greys."""
+        each = []
+        for part in slices(len(value), CHUNK_PICTURES):
+            pictures = self._pictures(value[part])
+            codes = self.coder.codes(pictures)
+            told = self._record(None, len(codes))
+            log_p, hidden = self.writer.told_at(codes.flatten(1), told)
+            shown = -self.coder.log_prob(pictures, self.coder.vectors(codes))
+            tiles = nn.functional.adaptive_avg_pool2d(shown[:, None], TILES_PER_SIDE).flatten(1)
+            half = max(self.levels - 1, 1) / 2
+            each.append((hidden, log_p, tiles, greys((pictures.float() - half) / half).double()))
+        return [torch.cat(parts) for parts in zip(*each, strict=True)]
+
+    def _fit_typicality(self, event: Event) -> None:
+        complete = event.value[event.mask.all(1)]
+        if len(complete) >= MIN_TYPICALITY_ROWS:
+            self.typical.fit(self._readings(complete[:TYPICAL_ROWS]))
+
+    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
+        """Missing pixels are filled in first."""
+        if not event.rows:
+            return torch.zeros(0, dtype=torch.float64)
+        out: Tensor = self.typical(
+            self._readings(event.value if event.mask.all() else self._mode(event, None).value)
+        )
+        return out
+
+    # ------------------------------------------------------------------ draws
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
+        each = [torch.zeros(0, len(self.space.variables), dtype=torch.float64)]
+        for part in slices(n, CHUNK_PICTURES) if n else ():
+            some = None if context is None else context.take(part)
+            z = self._drawn(len(range(n)[part]), some, generator)
+            each.append(self.coder.draw(z, generator).flatten(1))
+        return Event(torch.cat(each))
+
+    def _drawn(
+        self, rows: int, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B Z h w"]:
+        """Vectors of codes that are written anew."""
+        nothing = self.writer.space.unknown(rows)
+        told = self._record(context, rows)
+        codes = self.writer._sample_conditional(nothing, told, generator).value
+        return self.coder.vectors(codes.unflatten(1, self.coder.grid))
+
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
+        """Pictures that are known in part are gone on with; others are drawn."""
+        none = ~event.mask.any(1)
+        out = event.value.clone()
+        for rows, fill in ((none, self._anew), (~none & ~event.mask.all(1), self._filled)):
+            where = rows.nonzero()[:, 0]
+            for part in where.split(CHUNK_PICTURES) if len(where) else ():
+                told = None if context is None else context.take(part)
+                out[part] = fill(event.take(part), told, generator)
+        return Event(torch.where(event.mask, event.value, out))
+
+    def _anew(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "b D"]:
+        return self._sample(event.rows, context, generator).value
+
+    def _filled(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "b D"]:
+        def told(rows: Tensor) -> tuple[Event, Event | None]:
+            return event.take(rows), None if context is None else context.take(rows)
+
+        return by_few_known(
+            event,
+            lambda rows: self._chosen(*told(rows), generator),
+            lambda rows: self._gone_on(*told(rows), generator),
+        )
+
+    def _chosen(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "b D"]:
+        """One of ``CANDIDATES`` draws of the codes for each row, by how probable its known pixels
+        are given them."""
+        every = torch.arange(event.rows).repeat_interleave(CANDIDATES)
+        told = None if context is None else context.take(every)
+        z = self._drawn(len(every), told, generator)
+        log_p = self._log_known(event.take(every), z).unflatten(0, (event.rows, CANDIDATES))
+        return self._one_of(z, log_p, generator)
+
+    def _log_known(self, event: Event, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, " B"]:
+        """log P of the pixels that are known in all channels, given vectors."""
+        known = self._pictures(event.mask).all(1)
+        log_p = self.coder.log_prob(self._pictures(event.value), z)
+        return torch.where(known, log_p, 0.0).flatten(1).sum(1)
+
+    def _one_of(
+        self,
+        z: Float[Tensor, "N Z h w"],
+        log_weight: Float[Tensor, "B K"],
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, "B D"]:
+        """Pixels given the vectors of one of the K candidates of each row."""
+        place = _drawn_by(log_weight, generator)
+        chosen = z.unflatten(0, log_weight.shape)[torch.arange(len(place)), place]
+        return self.coder.draw(chosen, generator).flatten(1)
+
+    def _gone_on(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "b D"]:
+        """By sequential Monte Carlo."""
+        rows = event.rows
+        count = self.config.beginnings
+        every = torch.arange(rows).repeat_interleave(count)
+        known = self.coder.known(self._pictures(event.mask)).flatten(1)[every]
+        codes = self.coder.codes(self._pictures(event.value)).flatten(1)[every]
+        told = self._record(None if context is None else context.take(every), len(every))
+        state = self.writer._begin_draws(len(every), told)
+        log_weight = torch.zeros(rows, count, dtype=torch.float64)
+        token: Tensor | None = None
+        for place in range(self.places):
+            state, log_p = self.writer._step(state, token)
+            token = torch.where(known[:, place], codes[:, place], _drawn_by(log_p, generator))
+            codes[:, place] = token
+            own = log_p.gather(1, token[:, None])[:, 0]
+            log_weight = log_weight + torch.where(known[:, place], own, 0.0).view(rows, count)
+            again = _anew_of(log_weight, generator)
+            if again is not None:
+                state = state.take(again)
+                codes = codes[again]
+                token = token[again]
+                log_weight = log_weight.where(~_few_count(log_weight)[:, None], 0.0)
+        z = self.coder.vectors(codes.unflatten(1, self.coder.grid))
+        log_weight = log_weight + self._log_known(event.take(every), z).view(rows, count)
+        return self._one_of(z, log_weight, generator)
+
+    def _mode(self, event: Event, context: Event | None) -> Event:
+        """The most probable code at each place, and the likeliest colours; pictures that are known
+        in part row by row with the same noise, so that none depends on the others."""
+        value = event.value.clone()
+        none = (~event.mask.any(1)).nonzero()[:, 0]
+        for part in none.split(CHUNK_PICTURES) if len(none) else ():
+            told = self._record(None if context is None else context.take(part), len(part))
+            codes = self.writer._mode(self.writer.space.unknown(len(part)), told).value
+            z = self.coder.vectors(codes.unflatten(1, self.coder.grid))
+            value[part] = self.coder.middle(z).flatten(1)
+        some = (event.mask.any(1) & ~event.mask.all(1)).nonzero()[:, 0]
+        for row in some.tolist():
+            one = event.take(slice(row, row + 1))
+            noise = stream(0, "mode")
+            value[row] = self._sample_conditional(one, row_of(context, row), noise).value[0]
+        return Event(torch.where(event.mask, event.value, value))
+
+
+def _columns_in(space: Space) -> int:
+    """How many variables of a context are columns."""
+    return space.columns if words_of(space) is not None else len(space.variables)
+
+
+def _record_space(space: Space | None) -> RecordSpace:
+    """The blocks of a context: its columns, and the string behind them."""
+    if space is None:
+        return RecordSpace()
+    words = words_of(space)
+    variables = space.variables[: _columns_in(space)]
+    columns = Block("columns", "vector", (len(variables),), variables)
+    return RecordSpace((columns,) if words is None else (columns, words))
+
+
+def _drawn_by(
+    log_weight: Float[Tensor, "B K"], generator: torch.Generator | None
+) -> Int[Tensor, " B"]:
+    """One of each row, by the Gumbel-max rule."""
+    uniform = torch.rand(log_weight.shape, generator=generator, dtype=torch.float64)
+    return (log_weight - (-uniform.clamp_min(1e-300).log()).log()).argmax(1)
+
+
+def _few_count(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, " B"]:
+    """Rows of whose beginnings fewer than ``FEW_COUNT`` count: 1 / sum w^2 (A. Kong (1992))."""
+    effective = (-(2 * log_weight.log_softmax(1)).logsumexp(1)).exp()
+    return effective < FEW_COUNT * log_weight.shape[1]
+
+
+def _anew_of(
+    log_weight: Float[Tensor, "B K"], generator: torch.Generator | None
+) -> Int[Tensor, " N"] | None:
+    """The beginnings to go on with, of all rows: those of rows of which few count chosen anew, at
+    even steps of the sum of their weights (J. Carpenter, P. Clifford and P. Fearnhead (1999),
+    systematic resampling); None where all stay."""
+    few = _few_count(log_weight)
+    rows, count = log_weight.shape
+    if not bool(few.any()):
+        return None
+    start = torch.rand(rows, 1, generator=generator, dtype=torch.float64)
+    ends = log_weight.softmax(1).cumsum(1)
+    points = (torch.arange(count, dtype=torch.float64) + start) / count
+    picked = torch.searchsorted(ends / ends[:, -1:], points).clamp_max(count - 1)
+    own = torch.where(few[:, None], picked, torch.arange(count))
+    return (own + count * torch.arange(rows)[:, None]).flatten()
