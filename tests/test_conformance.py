@@ -110,6 +110,8 @@ SETTINGS = {
     "flow_matching": SMALL_NETWORK,
     "transformer": SMALL_NETWORK,
     "picture_diffusion": {**SMALL_PICTURES, "points": 8},
+    # so few codes that they tell the pixels, as the bound is loose where they do not
+    "picture_tokens": {**SMALL_PICTURES, "blocks": 1, "code_levels": (3, 3), "coding": 0.6},
     "latent_diffusion": {**SMALL_PICTURES, "points": 8},
     "cascade": {**SMALL_PICTURES, "points": 8},
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
@@ -163,6 +165,8 @@ PICTURE_SPACES = {
     ("pixel_cnn", "image"): None,
     ("picture_diffusion", "image"): "slow",
     ("picture_diffusion", "image given class"): None,
+    ("picture_tokens", "image given class"): None,
+    ("picture_tokens", "channels"): "slow",
     ("latent_diffusion", "image given class"): "slow",
     ("cascade", "channels"): "slow",
     ("illustrated", "columns and image"): None,

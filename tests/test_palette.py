@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from test_picture_diffusion import rows, space
 from test_scale import launch
 
+from conjoin.components.palette import Palette
 from conjoin.core import Block, Flat, RecordSpace, Variable, stream
 from conjoin.families.diffusion import denoiser
 from conjoin.families.diffusion.latent import LatentDiffusion
-from conjoin.components.palette import Palette
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 from conjoin.families.multimodal import Multimodal
 
@@ -231,12 +231,13 @@ def test_pictures_told_in_words_have_a_palette_and_its_rates_and_others_do_not()
         drawn = config.of_pictures
         return drawn.palette, drawn.rate, drawn.matrix_rate, drawn.batch, config.caption_pace
 
-    assert settled() == (48, 3e-3, 0.02, 32, 0.25)
+    diffused = (48, 3e-3, 0.02, 32, 0.25)
+    assert settled(pictures={"family": "picture_diffusion"}) == diffused
     plain = (0, 1e-3, 0.004, 48, 1.0)
     assert settled(pictures={"palette": 0}) == plain
     assert settled(pictures={"family": "latent_diffusion"}) == plain
-    assert settled(pictures={"rate": 2e-3}) == (48, 2e-3, 0.02, 32, 1.0)
-    assert settled(caption_pace=0.5)[-1] == 0.5
+    assert settled(pictures={"rate": 2e-3, "axes": 8}) == (48, 2e-3, 0.02, 32, 1.0)
+    assert settled(pictures={"axes": 8}, caption_pace=0.5)[-1] == 0.5
     assert Multimodal().suited(alone).of_pictures.palette == 0
     with pytest.raises(ValueError, match="caption_pace must be above 0, got 0"):
         Multimodal(caption_pace=0)

@@ -274,7 +274,7 @@ def test_parts_are_ranked_by_as_many_rows_as_there_is_time_for(fitted, tmp_path,
 
 
 def test_a_family_that_draws_no_pictures_is_refused():
-    with pytest.raises(ValueError, match="must be one of picture_diffusion, latent_diffusion"):
+    with pytest.raises(ValueError, match="must be one of picture_diffusion, picture_tokens"):
         Multimodal(pictures={"family": "circuit"})
     with pytest.raises(ValueError, match="pictures has no setting 'channels'"):
         Multimodal(pictures={"channels": 4})

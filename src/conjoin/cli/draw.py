@@ -90,6 +90,7 @@ def sample(
     even: opt.Even = False,
     guidance: opt.Guidance = None,
     steps: opt.Steps = None,
+    candidates: opt.Candidates = None,
     strip: opt.Strip = None,
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
@@ -126,6 +127,7 @@ def sample(
         "even": even,
         "guidance": guidance,
         "steps": steps,
+        "candidates": candidates,
     }
     for words in _altered(asked):
         voice.aside(f"{words}.")
@@ -152,6 +154,9 @@ def _altered(asked: dict[str, Any]) -> list[str]:
     found = []
     if asked["guidance"]:
         words = f"What is given is exaggerated by {asked['guidance']:g}"
+        found.append(f"{words}: no draws of the joint model")
+    if (asked["candidates"] or 1) > 1:
+        words = f"Each picture is chosen among {asked['candidates']:,} drawn from its string"
         found.append(f"{words}: no draws of the joint model")
     if asked["precision"] != "float32":
         words = f"The network is rounded to {asked['precision']}"
@@ -236,7 +241,8 @@ def _share(tries: list[tuple[int, float]]) -> float:
 
 
 def _say_status(known: str | None, asked: dict[str, Any], out: str | None, voice: Voice) -> None:
-    if known is not None and (asked["even"] or asked["guidance"]) and out != "-":
+    told = asked["even"] or asked["guidance"] or (asked["candidates"] or 1) > 1
+    if known is not None and told and out != "-":
         voice.note(f"status: {known}.")
 
 

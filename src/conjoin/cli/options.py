@@ -184,6 +184,15 @@ Steps = Annotated[
         show_default=False,
     ),
 ]
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        "--candidates",
+        help="Of pictures that are given a string: draw so many of each and keep the one that goes "
+        "best with it; above 1 they are no draws of the model.",
+        show_default=False,
+    ),
+]
 Strip = Annotated[
     str | None,
     typer.Option(

@@ -175,6 +175,8 @@ class Density(nn.Module, abc.ABC):
     shared_backbone: ClassVar[bool] = False
     # whether it draws from noise on, in steps whose number, and guidance, ``sampling.walking`` says
     walks: ClassVar[bool] = False
+    # whether it draws pictures from strings, and chooses among as many as ``sampling.walking`` says
+    chooses: bool = False
     # whether its network draws strings, also rounded to what ``sampling.sampling`` says
     rounds_draws: ClassVar[bool] = False
 

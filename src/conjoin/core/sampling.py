@@ -1,5 +1,6 @@
 r"""How rows are drawn: tokens by their own p, or more narrowly; rows of a batch each by itself, or
-spread evenly; rows that come out of noise in fewer steps, or with more of what they are told.
+spread evenly; rows that come out of noise in fewer steps, or with more of what they are told;
+pictures that are chosen among several by how well they go with their words.
 
     p'(v) ~ p(v)^(1 / T) on the K most probable tokens, of these on the fewest that have mass P
 
@@ -46,6 +47,7 @@ __all__ = [
     "walking",
 ]
 
+MAX_CANDIDATES = 1000
 DRAWN_IN = ("float32", "bfloat16", "int8")  # precisions of draws of strings
 
 
@@ -120,7 +122,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Walk:
-    """Settings of a draw that goes from noise to a row; None: as the family's settings say.
+    """Settings of a draw that goes from noise to a row, or is chosen among several; None: as the
+    family's settings say.
 
     Parameters
     ----------
@@ -129,21 +132,35 @@ class Walk:
         diffusion guidance, equation 6); such draws are draws of p only at 0.
     steps
         Of the way from noise.
+    candidates
+        Pictures that are drawn from a string for each row, of which one is chosen by how probable
+        the string is given them; such draws are draws of p only at 1.
     """
 
     guidance: float | None = None
     steps: int | None = None
+    candidates: int | None = None
 
     def __post_init__(self) -> None:
         if self.guidance is not None and not 0 <= self.guidance < float("inf"):
             raise ValueError(f"guidance must be a number of at least 0, got {self.guidance!r}.")
         if self.steps is not None and (self.steps != int(self.steps) or self.steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}.")
+        count = self.candidates
+        if count is not None and (count != int(count) or not 1 <= count <= MAX_CANDIDATES):
+            raise ValueError(
+                f"candidates must be a whole number from 1 to {MAX_CANDIDATES:,}, got {count!r}."
+            )
 
     @property
     def plain(self) -> bool:
         """Whether draws are as the family's settings say."""
         return self == Walk()
+
+    @property
+    def chosen(self) -> bool:
+        """Whether each draw is chosen among several."""
+        return self.candidates is not None and self.candidates > 1
 
 
 BY_P = Sampling()  # draws of p itself

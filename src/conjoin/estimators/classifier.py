@@ -283,6 +283,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         even: bool = False,
         guidance: float | None = None,
         steps: int | None = None,
+        candidates: int | None = None,
     ) -> tuple[Any, Any]:
         """Draw rows and their classes from the joint.
 
@@ -323,6 +324,10 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             frame.
         steps : int, optional
             Of the way from noise. By default as the family's settings say.
+        candidates : int, optional
+            Of pictures that are drawn from a string: how many are drawn for each row, of which one
+            is chosen by how probable the string is given it. Above 1 these are no draws of the
+            model, and ``attrs["status"]`` says so.
 
         Returns
         -------
@@ -348,7 +353,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         ((3, 4), [1, 1, 1])
         """
         how = Sampling(temperature, top_k, top_p, precision)
-        walk = Walk(guidance, steps)
+        walk = Walk(guidance, steps, candidates)
         return self._sampled(n_samples, y, given, random_state, where, tails, how, even, walk)
 
     def counterfactual(

@@ -115,6 +115,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         even: bool = False,
         guidance: float | None = None,
         steps: int | None = None,
+        candidates: int | None = None,
     ) -> tuple[Any, None]:
         """Draw rows from p(x).
 
@@ -122,7 +123,9 @@ class JointDensity(DensityMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
+        given, random_state, where, tails, temperature, top_k, top_p, even
+            As of ``JointClassifier.sample``.
+        guidance, steps, candidates
             As of ``JointClassifier.sample``.
         precision : str, default "float32"
             As of ``JointClassifier.sample``.
@@ -141,7 +144,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         """
         seed = seed_of(random_state)
         how = Sampling(temperature, top_k, top_p, precision)
-        walk = Walk(guidance, steps)
+        walk = Walk(guidance, steps, candidates)
         several = self._several()
         if several is not None:
             if where or even or not (how.plain and walk.plain):

@@ -158,6 +158,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         even: bool = False,
         guidance: float | None = None,
         steps: int | None = None,
+        candidates: int | None = None,
     ) -> tuple[Any, Any]:
         """Draw rows and their numbers from the joint.
 
@@ -169,9 +170,11 @@ class JointRegressor(RegressorMixin, _JointEstimator):
             The number of all rows; a range (low, high), None for an open end, in which it is
             drawn; or a list of one number for each row. By default it is drawn. Of several
             properties of molecules in space a dict of some of them by their names.
-        given, random_state, where, tails, temperature, top_k, top_p, even, guidance, steps
+        given, random_state, where, tails, temperature, top_k, top_p, even
             As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
             is that of the fit.
+        guidance, steps, candidates
+            As of ``JointClassifier.sample``.
         precision : str, default "float32"
             As of ``JointClassifier.sample``.
 
@@ -188,7 +191,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
             For an unknown column, or constraints that hardly any row keeps.
         """
         how = Sampling(temperature, top_k, top_p, precision)
-        walk = Walk(guidance, steps)
+        walk = Walk(guidance, steps, candidates)
         return self._sampled(n_samples, y, given, random_state, where, tails, how, even, walk)
 
     def counterfactual(

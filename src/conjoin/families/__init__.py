@@ -295,8 +295,8 @@ FAMILIES: dict[str, Family] = {
     "picture_tokens": Family(
         "conjoin.families.autoregressive.picture_tokens:PictureTokens",
         "autoregressive",
-        "pictures: an autoencoder makes few codes of each, and a transformer writes these one after "
-        "the other; what captioned pictures are modelled by; a bound",
+        "pictures: an autoencoder makes few codes of each, and a transformer writes these one by "
+        "one; what captioned pictures are modelled by; a bound",
         ("vq_transformer", "dalle"),
         kinds=("ordered",),
         pictures=True,

@@ -74,6 +74,7 @@ from conjoin.core import (
 from conjoin.core.capabilities import status_of, worst
 from conjoin.core.device import on_device
 from conjoin.core.random import draw_seed
+from conjoin.core.sampling import walk
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import check_settings, resolve
 from conjoin.families.autoregressive.beam import most_probable
@@ -109,6 +110,7 @@ CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned besi
 PICTURE_FAMILIES = ("picture_diffusion", "picture_tokens", "latent_diffusion", "cascade")
 CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 HIDDEN_WORDS = 0.2  # share of the written words of a caption, in a step of the fit
+MAX_CANDIDATES_AT_ONCE = 256  # pictures, of which some are chosen
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
 
@@ -477,10 +479,14 @@ class ColumnsAndBlocks(Density):
         return any(self.density_of(part).is_told for part in self.parts)
 
     @property
+    def chooses(self) -> bool:  # type: ignore[override]
+        return bool(self.config.strings_first)
+
+    @property
     def status_of_draws(self) -> Status:
-        return worst(
-            super().status_of_draws, *(self.density_of(part).status_of_draws for part in self.parts)
-        )
+        each = [self.density_of(part).status_of_draws for part in self.parts]
+        chosen = [Status.APPROXIMATE] if self.chooses and walk().chosen else []
+        return worst(super().status_of_draws, *each, *chosen)
 
     # ------------------------------------------------------------------ the parts of a row
 
@@ -751,12 +757,49 @@ class ColumnsAndBlocks(Density):
     ) -> Event:
         full, behind = self._with_columns(event, generator)
         for part in self._in_order:
-            told_of = self._context(full, behind, part)
-            drawn = self.density_of(part).sample_conditional(
-                self._event(behind, part), told_of, generator=generator
-            )
-            behind = _filled(behind, part, self._cells(drawn, part))
+            behind = _filled(behind, part, self._drawn_part(part, full, behind, generator))
         return self._put_together(full, behind)
+
+    def _drawn_part(
+        self, part: Part, columns: Event, behind: Event, generator: torch.Generator | None
+    ) -> Float[Tensor, "B P"]:
+        """The cells of a block whose missing ones are drawn; of pictures that are drawn from a
+        string one among several, where that is asked for."""
+        count = walk().candidates or 1
+        if count == 1 or not self.chooses or part.block.ragged:
+            told = self._context(columns, behind, part)
+            drawn = self.density_of(part).sample_conditional(
+                self._event(behind, part), told, generator=generator
+            )
+            return self._cells(drawn, part)
+        out = behind.value[:, part.cells].clone()
+        missing = (~_whole(behind, part)).nonzero()[:, 0]
+        for rows in missing.split(max(1, MAX_CANDIDATES_AT_ONCE // count)) if len(missing) else ():
+            some = columns.take(rows), behind.take(rows)
+            out[rows] = self._chosen_part(part, *some, count, generator)
+        return out
+
+    def _chosen_part(
+        self,
+        part: Part,
+        columns: Event,
+        behind: Event,
+        count: int,
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, "b P"]:
+        """Of ``count`` draws of each row one, by log p of its string given each: a draw of
+        p(picture | string) p(string | picture), as by D. Rubin (1988)."""
+        many = _repeated(columns, count)
+        known = _repeated(behind, count)
+        told = self._context(many, known, part)
+        drawn = self.density_of(part).sample_conditional(
+            self._event(known, part), told, generator=generator
+        )
+        cells = self._cells(drawn, part)
+        shown = _filled(known, part, cells)
+        string = next(each for each in self.parts if each.block.ragged)
+        score = self._seen_of(string, many, shown, None).unflatten(0, (-1, count))
+        return _picked(cells, categorical(score, generator))
 
     def _with_columns(self, event: Event, generator: torch.Generator | None) -> tuple[Event, Event]:
         """The columns, drawn where they are missing, and the blocks as they are known then."""

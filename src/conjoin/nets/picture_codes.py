@@ -1,5 +1,5 @@
-r"""An autoencoder of pictures whose latents are codes: one of few hundred at each place, and which of
-few colours each pixel has given all of them.
+r"""An autoencoder of pictures whose latents are codes: one of a thousand at each place, and which
+of few colours each pixel has given all of them.
 
     k_i = code of E(patch i),     p(x | k) = prod_d sum_c w_dc(k) prod_j P(x_dj | c),
     P(l | c) = (1 - e) (F((l + 1/2 - c) / v) - F((l - 1/2 - c) / v)) + e / L
@@ -41,6 +41,9 @@ from conjoin.nets.unet import ChannelNorm
 __all__ = ["PictureCodes"]
 
 BASE_CHANNELS = 128  # of a place in the decoder, where ``size`` is 1; the encoder has twice as many
+AROUND = 3  # places a side, of which one code alone is decoded
+CODES_AT_ONCE = 256  # that are decoded so
+TINY = 1e-300
 EDGE = 1e-3  # by which the numbers stay below half of their levels
 
 
@@ -123,8 +126,7 @@ class PictureCodes(nn.Module):
         self.patch = places_per_side(max(pixels[1:]))
         self.padding = [-each % self.patch for each in pixels[1:]]
         high, wide = (
-            (side + more) // self.patch
-            for side, more in zip(pixels[1:], self.padding, strict=True)
+            (side + more) // self.patch for side, more in zip(pixels[1:], self.padding, strict=True)
         )
         self.grid = (high, wide)
         self.code_levels = code_levels
@@ -189,9 +191,13 @@ class PictureCodes(nn.Module):
     # ------------------------------------------------------------------ pixels
 
     def _log_weights(self, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B K H W"]:
+        """``_whole_weights`` of the pixels of the picture."""
+        return self._whole_weights(z)[..., : self.pixels[1], : self.pixels[2]]
+
+    def _whole_weights(self, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B K H W"]:
         """ln w, float64; float32 in a step of learning."""
         with computing_in(self.precision if self.training else "float32", z.device.type):
-            logits = self.decoder(z)[..., : self.pixels[1], : self.pixels[2]]
+            logits = self.decoder(z)
         logits = logits.float() if self.training else logits
         return (logits + self.palette.log_share.to(logits)[:, None, None]).log_softmax(1)
 
@@ -215,11 +221,14 @@ class PictureCodes(nn.Module):
     ) -> Float[Tensor, "B H W"]:
         """log P of each pixel given the vectors of all places, as ``_log_weights``."""
         weight = self._log_weights(z)
-        each = self._log_levels().to(weight)
+        return (weight + self._log_own(value, weight).transpose(0, 1)).logsumexp(1)
+
+    def _log_own(self, value: Float[Tensor, "B C H W"], like: Tensor) -> Float[Tensor, "K B H W"]:
+        """log P of each pixel given each colour, in the precision of ``like``."""
+        each = self._log_levels().to(like)
         level = value.long()
-        own = sum(each[:, c][:, level[:, c]] for c in range(self.pixels[0]))
-        assert isinstance(own, Tensor)
-        return (weight + own.transpose(0, 1)).logsumexp(1)
+        channels = [each[:, c][:, level[:, c]] for c in range(self.pixels[0])]
+        return torch.stack(channels).sum(0) if len(channels) > 1 else channels[0]
 
     def error(
         self,
@@ -231,6 +240,43 @@ class PictureCodes(nn.Module):
         known = mask.all(1)
         total = (self.log_prob(value, z) * known).flatten(1).sum(1).double()
         return -total / known.flatten(1).sum(1).clamp_min(1)
+
+    def evidence(
+        self, value: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]
+    ) -> Float[Tensor, "B M V"]:
+        """How well each code goes with the known pixels of each of M places, as if it stood at the
+        places around as well: log P of these, nats. The code of a patch that is wholly known goes
+        with it at least as well as any other."""
+        own = self._log_own(value, self.palette.log_share.double())
+        most = own.amax(0)
+        patches = self._patches((own - most).exp().transpose(0, 1))  # (B, K, M, p)
+        known = self._patches(mask.all(1, keepdim=True).double())[:, 0]
+        weight = self._alone().exp()
+        told = torch.einsum("vkp,bkmp->bmvp", weight, patches).clamp_min(TINY).log()
+        told = told + self._patches(most[:, None])[:, 0, :, None]
+        out = (told * known[:, :, None]).sum(3)
+        code = self.codes(value).flatten(1)[..., None]
+        whole = self.known(mask).flatten(1)[..., None]
+        at_least = torch.where(whole, out.amax(2, keepdim=True), out.gather(2, code))
+        return out.scatter(2, code, at_least)
+
+    def _patches(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C M p"]:
+        """The pixels of each place; 0 outside of the picture."""
+        x = nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]))
+        x = x.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        return x.transpose(3, 4).flatten(4).flatten(2, 3)
+
+    def _alone(self) -> Float[Tensor, "V K p"]:
+        """ln w of the pixels of a patch amid patches of the same code."""
+        every = torch.arange(self.count)[:, None, None]
+        high, wide = (min(AROUND, side) for side in self.grid)
+        rows = slice(high // 2 * self.patch, (high // 2 + 1) * self.patch)
+        columns = slice(wide // 2 * self.patch, (wide // 2 + 1) * self.patch)
+        each = [
+            self._whole_weights(self.vectors(part.expand(-1, high, wide)))[:, :, rows, columns]
+            for part in every.split(CODES_AT_ONCE)
+        ]
+        return torch.cat(each).flatten(2)
 
     def middle(self, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B C H W"]:
         """The likeliest colour of each pixel, as grey levels."""

@@ -42,7 +42,10 @@ __all__ = ["EVEN_WORDS", "blocks_of_draws", "generate", "way_of_draws"]
 
 EVEN_WORDS = "rows of one batch are spread evenly, not independent"
 GUIDED_WORDS = "what is given is exaggerated (guidance {:g}), so these are no draws of the model"
-
+CHOSEN_WORDS = (
+    "each picture is chosen among {} by how probable what it was drawn from is given it, so these "
+    "are no draws of the model"
+)
 ROUNDED_WORDS = (
     "strings are drawn by the network rounded to {}, whose p is not the model's: no draws of it"
 )
@@ -86,6 +89,8 @@ def generate(
     words = [EVEN_WORDS] if even else []
     if walk.guidance:
         words.append(GUIDED_WORDS.format(walk.guidance))
+    if walk.chosen:
+        words.append(CHOSEN_WORDS.format(walk.candidates))
     if how.rounds:
         words.append(ROUNDED_WORDS.format(how.precision))
     if (words or not walk.plain) and isinstance(X, pd.DataFrame):
@@ -122,11 +127,17 @@ def blocks_of_draws(n: int, rows: int, seed: int) -> list[tuple[int, int]]:
 
 
 def _check_walk(model: Model, walk: Walk) -> None:
-    """ValueError where the rows do not come out of noise, or nothing is told that guidance could
-    exaggerate."""
-    if walk.plain:
+    """ValueError where the rows do not come out of noise, nothing is told that guidance could
+    exaggerate, or nothing is drawn from a string."""
+    parts = [part for part in model.joint.modules() if isinstance(part, Density)]
+    if walk.chosen and not any(part.chooses for part in parts):
+        raise ValueError(
+            f"candidates={walk.candidates!r} chooses among pictures that are drawn from a string, "
+            f"and the family of this model ({model.card['family']}) draws none so: leave it out."
+        )
+    if walk.guidance is None and walk.steps is None:
         return
-    walkers = [part for part in model.joint.modules() if isinstance(part, Density) and part.walks]
+    walkers = [part for part in parts if part.walks]
     if not walkers:
         raise ValueError(
             "guidance and steps are for families that draw rows out of noise, and that of this "

@@ -11,11 +11,11 @@ transformer, to whose tokens the words of the context are places. In a fit the a
 first, by -log P(x | k), and then the transformer, from codes that stay as they are.
 
 What is known of a picture in part is met by sequential Monte Carlo: each row has several
-beginnings, codes of patches that are wholly known are set, beginnings count by how probable they
-made these, and are chosen anew where few of them count (A. Doucet, N. de Freitas and N. Gordon
-(2001), Sequential Monte Carlo methods in practice, section 1.3); in the end one of them is chosen,
-by the pixels that are known of other patches too. Where few pixels are known, whole draws are
-chosen by these (D. Rubin (1988), Using the SIR algorithm to simulate posterior distributions).
+beginnings, whose codes are drawn by p and by how well each alone goes with the known pixels of its
+patch; beginnings count by how probable that was, are chosen anew where few of them count, and in
+the end one of them is chosen, by log P of all known pixels (A. Doucet, N. de Freitas and N. Gordon
+(2001), Sequential Monte Carlo methods in practice, section 1.3; P. Guarniero, A. Johansen and A.
+Lee (2017), The iterated auxiliary particle filter, on functions that look ahead).
 
 Shape letters: B rows, D = C H W pixels, M places, V codes, K beginnings of a row, F features.
 
@@ -40,6 +40,7 @@ from conjoin.components.typicality import MIN_TYPICALITY_ROWS, Typicality
 from conjoin.core import (
     Block,
     Capabilities,
+    CapabilityError,
     Config,
     Density,
     Event,
@@ -52,6 +53,7 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.device import on_device
 from conjoin.core.event import slices
 from conjoin.core.learning import share_done
 from conjoin.core.shapes import Bool, Float, Int
@@ -63,7 +65,6 @@ from conjoin.families.diffusion.picture import (
     PICTURES_SEEN_BOUNDS,
     TILES_PER_SIDE,
     TYPICAL_ROWS,
-    by_few_known,
     greys,
     row_of,
     withheld,
@@ -77,7 +78,10 @@ __all__ = ["PictureTokens", "PictureTokensDensity"]
 BASE_WIDTH = 128  # of the transformer, where ``size`` is 1
 MIN_WIDTH = 16
 CHUNK_PICTURES = 256  # that the networks see at once
-CANDIDATES = 64  # draws, of which one is chosen
+CHUNK_FILLED = 32  # pictures that are gone on with at once, each with several beginnings
+MOST_BEGINNINGS = 64  # that are taken where places are few, as these cost little:
+PLACE_PAIRS = 1 << 12  # pairs of places of all beginnings that they cost no more than
+MODE_DRAWS = 8  # of a picture that is known in part, of which the most probable one is its mode
 GREYS = 9  # numbers that ``greys`` makes of a picture
 KEPT_AXES = (96, 48, 16, 9)  # principal axes of each reading
 FEW_COUNT = 0.5  # share of its beginnings that count, below which those of a row are chosen anew
@@ -145,8 +149,7 @@ class PictureTokens(Config):
         levels = self.code_levels
         if not levels or not all(isinstance(each, int) and each >= 2 for each in levels):
             raise ValueError(
-                "code_levels must be whole numbers of at least 2, one at least, got "
-                f"{levels!r}."
+                f"code_levels must be whole numbers of at least 2, one at least, got {levels!r}."
             )
         if math.prod(levels) > MAX_CODES:
             raise ValueError(
@@ -317,7 +320,8 @@ class PictureTokensDensity(Density):
 
     # ------------------------------------------------------------------ pictures, codes, contexts
 
-    def _pictures(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
+    def _pictures(self, value: Tensor) -> Tensor:
+        """(B, D) -> (B, C, H, W)."""
         return value.unflatten(1, self.coder.pixels)
 
     def _record(self, context: Event | None, rows: int) -> Record:
@@ -325,8 +329,7 @@ class PictureTokensDensity(Density):
         space = self.writer.context_space
         if context is None or not space.blocks:
             return space.check(Record(), rows)
-        value = context.value.reshape(rows, -1)
-        mask = context.mask.reshape(rows, -1)
+        value, mask = (_as_columns(part) for part in (context.value, context.mask))
         columns, *words = space.blocks
         near = slice(0, self.told_columns)
         told = {columns.name: Event(value[:, near], mask[:, near])}
@@ -383,7 +386,7 @@ class PictureTokensDensity(Density):
         """The context with random columns hidden; the writer hides all of it at times."""
         if context is None or not self.told_columns:
             return context
-        whole = context.mask.reshape(context.rows, -1)
+        whole = _as_columns(context.mask)
         gone = withheld(whole[:, : self.told_columns].shape, generator)
         gone = nn.functional.pad(gone, (0, whole.shape[1] - self.told_columns))
         return context.hide(gone.reshape(context.mask.shape))
@@ -461,6 +464,29 @@ class PictureTokensDensity(Density):
             each.append(self.coder.draw(z, generator).flatten(1))
         return Event(torch.cat(each))
 
+    @on_device
+    def unfold_given(
+        self, event: Event, context: Any = None, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "S B D"]:
+        """Pictures of which nothing is known as they are written, row of places by row; what is not
+        written yet is grey."""
+        if bool(event.mask.any()):
+            raise CapabilityError(
+                type(self).__name__,
+                "the way to a picture that is known in part",
+                "that to pictures of which nothing is known",
+            )
+        with torch.no_grad():
+            told = self._conditioned(context, event.rows)
+            drawn = self._pictures(self._sample(event.rows, told, generator).value)
+        row = torch.arange(drawn.shape[2]) // self.coder.patch
+        grey = torch.full_like(drawn, float((self.levels - 1) // 2))
+        states = [
+            torch.where((row < written)[:, None], drawn, grey).flatten(1)
+            for written in range(self.coder.grid[0] + 1)
+        ]
+        return torch.stack(states)
+
     def _drawn(
         self, rows: int, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, "B Z h w"]:
@@ -476,9 +502,13 @@ class PictureTokensDensity(Density):
         """Pictures that are known in part are gone on with; others are drawn."""
         none = ~event.mask.any(1)
         out = event.value.clone()
-        for rows, fill in ((none, self._anew), (~none & ~event.mask.all(1), self._filled)):
+        some = ~none & ~event.mask.all(1)
+        for rows, fill, chunk in (
+            (none, self._anew, CHUNK_PICTURES),
+            (some, self._filled, CHUNK_FILLED),
+        ):
             where = rows.nonzero()[:, 0]
-            for part in where.split(CHUNK_PICTURES) if len(where) else ():
+            for part in where.split(chunk) if len(where) else ():
                 told = None if context is None else context.take(part)
                 out[part] = fill(event.take(part), told, generator)
         return Event(torch.where(event.mask, event.value, out))
@@ -491,71 +521,42 @@ class PictureTokensDensity(Density):
     def _filled(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, "b D"]:
-        def told(rows: Tensor) -> tuple[Event, Event | None]:
-            return event.take(rows), None if context is None else context.take(rows)
-
-        return by_few_known(
-            event,
-            lambda rows: self._chosen(*told(rows), generator),
-            lambda rows: self._gone_on(*told(rows), generator),
-        )
-
-    def _chosen(
-        self, event: Event, context: Event | None, generator: torch.Generator | None
-    ) -> Float[Tensor, "b D"]:
-        """One of ``CANDIDATES`` draws of the codes for each row, by how probable its known pixels
-        are given them."""
-        every = torch.arange(event.rows).repeat_interleave(CANDIDATES)
-        told = None if context is None else context.take(every)
-        z = self._drawn(len(every), told, generator)
-        log_p = self._log_known(event.take(every), z).unflatten(0, (event.rows, CANDIDATES))
-        return self._one_of(z, log_p, generator)
+        """By sequential Monte Carlo: each code is drawn by p and by how well it goes with the known
+        pixels of its patch, which the weights of the beginnings take back in the end."""
+        rows = event.rows
+        count = min(MOST_BEGINNINGS, max(self.config.beginnings, PLACE_PAIRS // self.places**2))
+        every = torch.arange(rows).repeat_interleave(count)
+        pictures = self._pictures(event.value)
+        evidence = self.coder.evidence(pictures, self._pictures(event.mask))
+        told = self._record(None if context is None else context.take(every), len(every))
+        state = self.writer._begin_draws(len(every), told)
+        log_weight = torch.zeros(rows, count, dtype=torch.float64)
+        lent = torch.zeros(len(every), dtype=torch.float64)
+        codes = torch.zeros(len(every), 0, dtype=torch.long)
+        for place in range(self.places):
+            state, log_p = self.writer._step(state, codes[:, -1] if place else None)
+            own = evidence[every, place]
+            log_own = log_p[:, : self.coder.count] + own
+            token = _drawn_by(log_own, generator)
+            codes = torch.cat([codes, token[:, None]], 1)
+            lent = lent + own.gather(1, token[:, None])[:, 0]
+            log_weight = log_weight + log_own.logsumexp(1).view(rows, count)
+            again = _chosen_anew(log_weight, generator)
+            if again is not None:
+                state = state.take(again)
+                codes = codes[again]
+                lent = lent[again]
+                log_weight = log_weight.where(~_few_count(log_weight)[:, None], 0.0)
+        z = self.coder.vectors(codes.unflatten(1, self.coder.grid))
+        log_weight = log_weight + (self._log_known(event.take(every), z) - lent).view(rows, count)
+        chosen = z.unflatten(0, (rows, count))[torch.arange(rows), _drawn_by(log_weight, generator)]
+        return self.coder.draw(chosen, generator).flatten(1)
 
     def _log_known(self, event: Event, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, " B"]:
         """log P of the pixels that are known in all channels, given vectors."""
         known = self._pictures(event.mask).all(1)
         log_p = self.coder.log_prob(self._pictures(event.value), z)
         return torch.where(known, log_p, 0.0).flatten(1).sum(1)
-
-    def _one_of(
-        self,
-        z: Float[Tensor, "N Z h w"],
-        log_weight: Float[Tensor, "B K"],
-        generator: torch.Generator | None,
-    ) -> Float[Tensor, "B D"]:
-        """Pixels given the vectors of one of the K candidates of each row."""
-        place = _drawn_by(log_weight, generator)
-        chosen = z.unflatten(0, log_weight.shape)[torch.arange(len(place)), place]
-        return self.coder.draw(chosen, generator).flatten(1)
-
-    def _gone_on(
-        self, event: Event, context: Event | None, generator: torch.Generator | None
-    ) -> Float[Tensor, "b D"]:
-        """By sequential Monte Carlo."""
-        rows = event.rows
-        count = self.config.beginnings
-        every = torch.arange(rows).repeat_interleave(count)
-        known = self.coder.known(self._pictures(event.mask)).flatten(1)[every]
-        codes = self.coder.codes(self._pictures(event.value)).flatten(1)[every]
-        told = self._record(None if context is None else context.take(every), len(every))
-        state = self.writer._begin_draws(len(every), told)
-        log_weight = torch.zeros(rows, count, dtype=torch.float64)
-        token: Tensor | None = None
-        for place in range(self.places):
-            state, log_p = self.writer._step(state, token)
-            token = torch.where(known[:, place], codes[:, place], _drawn_by(log_p, generator))
-            codes[:, place] = token
-            own = log_p.gather(1, token[:, None])[:, 0]
-            log_weight = log_weight + torch.where(known[:, place], own, 0.0).view(rows, count)
-            again = _anew_of(log_weight, generator)
-            if again is not None:
-                state = state.take(again)
-                codes = codes[again]
-                token = token[again]
-                log_weight = log_weight.where(~_few_count(log_weight)[:, None], 0.0)
-        z = self.coder.vectors(codes.unflatten(1, self.coder.grid))
-        log_weight = log_weight + self._log_known(event.take(every), z).view(rows, count)
-        return self._one_of(z, log_weight, generator)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """The most probable code at each place, and the likeliest colours; pictures that are known
@@ -570,9 +571,20 @@ class PictureTokensDensity(Density):
         some = (event.mask.any(1) & ~event.mask.all(1)).nonzero()[:, 0]
         for row in some.tolist():
             one = event.take(slice(row, row + 1))
-            noise = stream(0, "mode")
-            value[row] = self._sample_conditional(one, row_of(context, row), noise).value[0]
+            value[row] = self._likely(one, row_of(context, row))
         return Event(torch.where(event.mask, event.value, value))
+
+    def _likely(self, event: Event, context: Event | None) -> Float[Tensor, " D"]:
+        """The most probable one of ``MODE_DRAWS`` completions of a row."""
+        every = torch.zeros(MODE_DRAWS, dtype=torch.long)
+        told = None if context is None else context.take(every)
+        drawn = self._sample_conditional(event.take(every), told, stream(0, "mode"))
+        return drawn.value[self._log_prob(Event(drawn.value), told, None).argmax()]
+
+
+def _as_columns(cells: Tensor) -> Tensor:
+    """(B, C) of (B,), or as they are."""
+    return cells if cells.dim() > 1 else cells[:, None]
 
 
 def _columns_in(space: Space) -> int:
@@ -604,7 +616,7 @@ def _few_count(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, " B"]:
     return effective < FEW_COUNT * log_weight.shape[1]
 
 
-def _anew_of(
+def _chosen_anew(
     log_weight: Float[Tensor, "B K"], generator: torch.Generator | None
 ) -> Int[Tensor, " N"] | None:
     """The beginnings to go on with, of all rows: those of rows of which few count chosen anew, at

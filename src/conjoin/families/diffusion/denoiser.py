@@ -36,9 +36,9 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from conjoin.components.palette import Palette
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool, Float
-from conjoin.components.palette import Palette
 from conjoin.families.diffusion.wiener import Wiener, axes_of
 from conjoin.nets.conditioned import Conditioned
 from conjoin.nets.patches import Patches

@@ -1,0 +1,366 @@
+"""Pictures as codes: the autoencoder, the transformer that writes them, and how both learn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import conjoin
+from conjoin.core import Block, Event, Flat, Record, RecordSpace, Space, Variable, stream
+from conjoin.core.learning import learning_at
+from conjoin.core.sampling import Walk, walking
+from conjoin.core.warnings import ColumnWarning
+from conjoin.families.autoregressive.picture_tokens import PictureTokens, PictureTokensDensity
+from conjoin.families.multimodal import Multimodal
+from conjoin.nets.encoders import WordsEncoder
+from conjoin.nets.picture_codes import PictureCodes
+from conjoin.training.learners import Batch, Gradient
+
+SMALL = {"size": 0.125, "blocks": 1, "precision": "float32"}
+
+
+def of_pixels(side, levels=256, channels=1):
+    cells = channels * side * side
+    variables = (Variable("pixel", "ordered", cardinality=levels),) * cells
+    return Space((cells,), variables, "image", (channels, side, side))
+
+
+def coder(side=16, levels=256, channels=3, code_levels=(4, 3)):
+    torch.manual_seed(0)
+    net = PictureCodes((channels, side, side), levels, code_levels, 5, size=0.125).eval()
+    for parameter in net.decoder.parameters():  # the last layer begins at zero
+        torch.nn.init.normal_(parameter, std=0.3)
+    net.start(pictures(50, side, levels, channels))
+    return net
+
+
+def pictures(n, side, levels=256, channels=3, seed=0):
+    shape = (n, channels, side, side)
+    return torch.randint(levels, shape, generator=stream(seed)).double()
+
+
+# ------------------------------------------------------------------------------- the autoencoder
+
+
+def test_a_code_stands_for_the_vector_that_its_patch_is_rounded_to():
+    net = coder()
+    with torch.no_grad():
+        vectors, codes = net.quantised(pictures(20, 16))
+    assert net.grid == (8, 8) and net.count == 12
+    assert int(codes.min()) >= 0 and int(codes.max()) < 12 and len(codes.unique()) > 3
+    assert torch.allclose(net.vectors(codes), vectors)
+    every = torch.arange(12)[:, None, None]
+    assert len(net.vectors(every)[:, :, 0, 0].unique(dim=0)) == 12
+
+
+def test_a_code_depends_on_its_own_patch_alone():
+    net = coder()
+    before = pictures(1, 16)
+    after = before.clone()
+    after[:, :, 2:4, 4:6] = 255 - after[:, :, 2:4, 4:6]
+    moved = (net.codes(before) != net.codes(after))[0]
+    moved[1, 2] = False
+    assert not moved.any()
+
+
+def test_a_place_is_known_where_all_of_its_pixels_are():
+    net = coder(side=18)  # 9 places of 2 pixels
+    mask = torch.ones(1, 3, 18, 18, dtype=torch.bool)
+    mask[0, 1, 3, 5] = False
+    known = net.known(mask)[0]
+    assert not known[1, 2] and int(known.sum()) == 80
+
+
+def test_the_last_place_of_a_side_that_does_not_divide_is_known_by_its_own_pixels():
+    net = coder(side=13)
+    assert net.grid == (7, 7) and bool(net.known(torch.ones(1, 3, 13, 13).bool()).all())
+    assert net.log_prob(pictures(1, 13), net.vectors(net.codes(pictures(1, 13)))).shape[1:] == (
+        13,
+        13,
+    )
+
+
+def test_p_of_a_pixel_sums_to_one_over_all_colours():
+    net = coder(side=12, levels=4, channels=2)
+    codes = net.codes(pictures(1, 12, 4, 2))
+    every = torch.cartesian_prod(torch.arange(4), torch.arange(4)).double()
+    shown = every[:, :, None, None].expand(-1, -1, 12, 12)
+    with torch.no_grad():
+        log_p = net.log_prob(shown, net.vectors(codes.expand(16, -1, -1)))
+    assert torch.allclose(log_p.exp().sum(0), torch.ones(12, 12).double())
+
+
+def test_draws_of_pixels_come_as_often_as_p_says():
+    net = coder(side=12, levels=4, channels=1)
+    codes = net.codes(pictures(1, 12, 4, 1))
+    with torch.no_grad():
+        z = net.vectors(codes.expand(3000, -1, -1))
+        drawn = net.draw(z, stream(0))
+        for level in range(4):
+            p = net.log_prob(torch.full((1, 1, 12, 12), float(level)), z[:1]).exp()[0]
+            share = (drawn[:, 0] == level).double().mean(0)
+            assert float((share - p).abs().max()) < 5 * (0.25 / 3000) ** 0.5
+
+
+def test_evidence_of_a_code_is_log_p_of_the_known_pixels_amid_its_like():
+    net = coder(side=16, levels=8, channels=1)
+    value = pictures(2, 16, 8, 1)
+    mask = torch.rand(value.shape, generator=stream(1)) < 0.3
+    with torch.no_grad():
+        found = net.evidence(value, mask)
+        for code in (0, 7):
+            z = net.vectors(torch.full((2, 3, 3), code))
+            weight = net._whole_weights(z)[:, :, 2:4, 2:4]  # the middle place of nine
+            part = value[:, :, 6:8, 10:12]
+            own = net._log_own(part, weight).transpose(0, 1)
+            log_p = (weight + own).logsumexp(1) * mask[:, 0, 6:8, 10:12]
+            assert torch.allclose(found[:, 3 * 8 + 5, code], log_p.sum((1, 2)))
+
+
+def test_the_code_of_a_known_patch_has_no_less_evidence_than_another():
+    net = coder()
+    value = pictures(3, 16)
+    found = net.evidence(value, torch.ones_like(value).bool())
+    own = found.gather(2, net.codes(value).flatten(1)[..., None])[..., 0]
+    assert torch.equal(own, found.amax(2))
+
+
+# ------------------------------------------------------------------------------- the transformer
+
+
+def small_density(side=4, levels=3, **settings):
+    data = Event(torch.randint(levels, (60, side * side), generator=stream(0)).double())
+    config = PictureTokens(**{**SMALL, "code_levels": (2,), **settings})
+    return PictureTokensDensity.build(of_pixels(side, levels), config, data, stream(0)), data
+
+
+def test_p_of_all_words_of_codes_is_one_and_none_is_shorter():
+    density, _ = small_density(side=2)
+    words = torch.cartesian_prod(*[torch.arange(2)] * 4)
+    for parameter in density.writer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    told = density._record(None, len(words))
+    with torch.no_grad():
+        log_p = density.writer._log_prob(Event(words), told, None)
+        assert abs(float(log_p.logsumexp(0))) < 1e-9
+        shorter = Event(words[:, :3], torch.ones(16, 3).bool())
+        assert density.writer._log_prob(shorter, density._record(None, 16), None).max() == -np.inf
+        drawn = density.writer._sample(500, density._record(None, 500), stream(0))
+    assert drawn.value.shape == (500, 4) and bool(drawn.there.all())
+
+
+def test_a_step_of_learning_is_told_what_log_p_says():
+    density, data = small_density()
+    for parameter in density.writer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    codes = Event(density.coder.codes(density._pictures(data.value)).flatten(1))
+    told = density.writer.encoder(density._record(None, data.rows), data.rows)
+    with torch.no_grad():
+        exact = density.writer._log_p(codes, told)
+        density.writer.net.float()
+        learned = density.writer.train()._log_p(codes, told)
+    assert torch.allclose(exact, learned, atol=1e-4)
+
+
+def test_all_but_the_known_pixels_are_filled_in_and_the_mode_is_no_worse_than_draws():
+    density, data = small_density()
+    mask = torch.rand(data.value.shape, generator=stream(3)) < 0.5
+    mask[0] = False
+    mask[1] = True
+    asked = Event(data.value, mask)
+    with torch.no_grad():
+        drawn = density.sample_conditional(asked, generator=stream(0)).value
+        mode = density.mode(asked).value
+    for value in (drawn, mode):
+        assert torch.equal(value[mask], data.value[mask])
+        assert float(value.min()) >= 0 and float(value.max()) <= 2
+
+
+def test_pictures_unfold_row_by_row_to_the_draw():
+    density, _ = small_density(side=12, levels=256)
+    nothing = Event(torch.zeros(3, 144).double(), torch.zeros(3, 144).bool())
+    states = density.unfold_given(nothing, generator=stream(5))
+    assert len(states) == 7
+    with torch.no_grad():
+        drawn = density.sample(3, generator=stream(5)).value
+    assert torch.equal(states[-1], drawn)
+    assert torch.equal(states[2].view(3, 12, 12)[:, :4], drawn.view(3, 12, 12)[:, :4])
+    assert bool((states[2].view(3, 12, 12)[:, 4:] == 127).all())
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"code_levels": ()}, "code_levels must be whole numbers of at least 2"),
+        ({"code_levels": (8, 1)}, "code_levels must be whole numbers of at least 2"),
+        ({"code_levels": (200, 200)}, "40,000 codes, more than 16,384"),
+        ({"colours": 0}, "colours must be a whole number from 1 to 256, got 0"),
+        ({"coding": 1.0}, "coding must lie between 0 and 1, got 1.0"),
+        ({"beginnings": 0}, "beginnings must be a whole number from 1 to 1,024, got 0"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_sentence(settings, words):
+    with pytest.raises(ValueError, match=words):
+        PictureTokens(**settings)
+
+
+# ------------------------------------------------------------------------------------- the fit
+
+
+def test_the_autoencoder_learns_first_and_then_stays():
+    density, data = small_density(coding=0.5)
+    learner = Gradient(density, density.config.recipe(60))
+    learner.begin()
+    batch = Batch(data, torch.ones(60).double(), 60.0)
+
+    def weights(part):
+        return torch.cat([each.detach().flatten() for each in part.parameters()]).clone()
+
+    for at, moves, stays in ((0.2, "coder", "writer"), (0.7, "writer", "coder")):
+        before = {part: weights(getattr(density, part)) for part in (moves, stays)}
+        for step in range(3):
+            learner.step(batch, stream(step), at)
+        assert not torch.equal(weights(getattr(density, moves)), before[moves])
+        assert torch.equal(weights(getattr(density, stays)), before[stays])
+    with learner.averaged():
+        averaged = weights(density.coder)
+    assert torch.equal(averaged, weights(density.coder))  # what has stopped is its own mean
+
+
+def test_the_rate_of_a_stage_rises_and_falls_within_it():
+    density, _ = small_density(coding=0.5)
+    learner = Gradient(density, density.config.recipe(60))
+    coding, writing = (
+        next(pace for pace in learner.paces if pace.start == start) for start in (0.0, 0.5)
+    )
+    assert learner._share(coding, 0.25) == learner._share(writing, 0.75) == learner._schedule(0.5)
+    assert learner._share(coding, 0.5) == learner._share(writing, 0.49) == 0.0
+    assert learner._share(writing, 1.2) == 0.0  # the schedule has ended, the part has not
+    assert writing.learns_at(1.2) and not coding.learns_at(1.2)
+
+
+def test_outside_of_a_fit_the_loss_has_both_parts():
+    density, data = small_density()
+    with torch.no_grad():
+        whole = density.losses(data, generator=stream(0))
+        density.train()
+        with learning_at(0.0):
+            pixels = density.losses(data, generator=stream(0))
+        with learning_at(0.9):
+            codes = density.losses(data, generator=stream(0))
+    assert torch.allclose(whole, pixels + codes, atol=1e-3)
+
+
+# ------------------------------------------------------------------------- strings told by place
+
+
+def test_what_stands_behind_the_end_of_a_string_tells_nothing():
+    block = Block("words", "sequence", (5,), (Variable("word", "category", 7),))
+    encoder = WordsEncoder(block)
+    value = torch.tensor([[1, 2, 0, 0, 0], [1, 2, 5, 5, 5], [2, 1, 0, 0, 0]])
+    there = torch.tensor([[1, 1, 0, 0, 0]] * 3).bool()
+    found = encoder.encoded(Event(value, torch.ones(3, 5).bool(), there))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    shorter = encoder.encoded(Event(value[:, :2], torch.ones(3, 2).bool(), there[:, :2]))
+    assert torch.equal(found[0], shorter[0])
+    untold = encoder.encoded(block.check(block.unknown(2)))
+    assert torch.equal(untold[0], untold[1]) and not torch.equal(untold[0], found[0])
+
+
+# ------------------------------------------------------------------------- captioned pictures
+
+
+def told_space():
+    image = Block("picture", "image", (1, 8, 8), (Variable("pixel", "ordered", 256),))
+    words = Block("caption", "sequence", (4,), (Variable("word", "category", 3),))
+    columns = Block("columns", "vector", (1,), (Variable("mass", "real"),))
+    return Flat(RecordSpace((columns, image, words))).space
+
+
+def test_captioned_pictures_are_written_in_codes_unless_a_setting_is_of_another_family():
+    space = told_space()
+
+    def family(**pictures):
+        return type(Multimodal(pictures=pictures or None).suited(space).of_pictures).__name__
+
+    assert family() == family(size=0.5) == family(coding=0.4) == "PictureTokens"
+    assert family(guidance=1.0) == family(size=0.5, palette=8) == "PictureDiffusion"
+    assert family(family="picture_diffusion") == "PictureDiffusion"
+    config = Multimodal().suited(space)
+    assert config.caption_pace == 0.25 and config.recipe(100).batch == 64
+    assert Multimodal(**config.get_params()).suited(space) == config
+    with pytest.raises(ValueError, match="no setting 'codin'"):
+        Multimodal(pictures={"codin": 0.4})
+
+
+def shown(n, seed=0):
+    """Grey pictures and their captions."""
+    rng = np.random.default_rng(seed)
+    bright = rng.integers(0, 2, n)
+    noise = rng.integers(-30, 31, (n, 8, 8, 1))
+    images = (128 + 60 * (2 * bright - 1)[:, None, None, None] + noise).astype(np.uint8)
+    words = rng.choice(["wall", "sheet", "cloth", "door", "sky", "sea", "hat", "car"], (n, 2))
+    captions = [
+        f"{'bright' if each else 'dark'} {' and '.join(pair)}"
+        for each, pair in zip(bright, words, strict=True)
+    ]
+    return pd.DataFrame({"picture": pd.Series(list(images), dtype=object), "caption": captions})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    family = Multimodal(
+        pictures={**SMALL, "steps": 60, "batch": 32, "code_levels": (4, 4)},
+        strings={"width": 32, "blocks": 1, "steps": 60},
+        precision="float32",
+    )
+    with pytest.warns(ColumnWarning, match="rebuilt from their codes"):
+        return conjoin.JointDensity(family=family, random_state=0).fit(shown(160))
+
+
+def test_candidates_go_better_with_their_caption(fitted):
+    given = {"caption": "bright wall and sky"}
+    density = fitted.model_.joint
+    plain, _ = fitted.sample(40, given=given, random_state=0)
+    one, _ = fitted.sample(40, given=given, random_state=0, candidates=1)
+    many, _ = fitted.sample(40, given=given, random_state=0, candidates=8)
+    for first, second in zip(plain["picture"], one["picture"], strict=True):
+        assert np.array_equal(np.asarray(first), np.asarray(second))
+    string = next(part for part in density.parts if part.block.ragged)
+
+    def agreement(frame):
+        codec = fitted.model_.codec
+        event = codec.encode(codec.rows(frame)).event
+        columns, behind = density._cut(event)
+        with torch.no_grad():
+            return float(density._seen_of(string, columns, behind, None).mean())
+
+    assert agreement(many) > agreement(plain)
+    assert "chosen among 8" in many.attrs["status"]
+    with walking(Walk(candidates=8)):
+        assert density.status_of_draws.value == "approximate"
+
+
+def test_candidates_are_refused_where_nothing_is_drawn_from_a_string():
+    frame = pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40) % 3})
+    model = conjoin.JointDensity(family="mixture", random_state=0).fit(frame)
+    with pytest.raises(ValueError, match="candidates=3 chooses among pictures that are drawn from"):
+        model.sample(2, candidates=3)
+    with pytest.raises(ValueError, match="candidates must be a whole number from 1 to 1,000"):
+        model.sample(2, candidates=0)
+
+
+def test_the_context_is_a_record_of_columns_and_words():
+    space = told_space()
+    words = space.behind[1]
+    told = Flat(RecordSpace((Block("columns", "vector", (1,), space.variables[:1]), words))).space
+    own = of_pixels(8)
+    data = Event(pictures(30, 8, channels=1).flatten(1))
+    value = torch.cat([torch.randn(30, 1, generator=stream(0)), torch.zeros(30, 4)], 1).double()
+    density = PictureTokensDensity.build(
+        own, PictureTokens(**SMALL), data, stream(0), context=Event(value), context_space=told
+    )
+    record = density._record(Event(value), 30)
+    assert isinstance(record, Record) and list(record) == ["columns", "caption"]
+    assert torch.equal(record["columns"].value, value[:, :1])
+    assert record["caption"].value.shape[0] == 30
