@@ -96,8 +96,8 @@ class _Decoder(Body):
             self.net.extend([nn.Conv2d(width, 4 * fine, 1), nn.PixelShuffle(2), _Residual(fine, 3)])
         left = max(1, patch // 2)
         last = nn.Conv2d(fine, colours * left**2, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.net.extend([ChannelNorm(fine), nn.SiLU(), last, nn.PixelShuffle(left)])
         self.double()
 
