@@ -81,6 +81,7 @@ MADE = {
     "flow_matching": ("JointDensity", None),
     "diffusion": ("JointClassifier", None),
     "picture_diffusion": ("JointClassifier", "trunk"),
+    "picture_tokens": ("JointDensity", None),
     "latent_diffusion": ("JointClassifier", None),
     "cascade": ("JointDensity", None),
     "illustrated": ("JointClassifier", None),

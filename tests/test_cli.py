@@ -43,8 +43,8 @@ OPTIONS = {
         "--log", "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
-        *TELL, *OUT, *CLUSTER, "--chunk-rows", "--device", "--even", "--given", "--guidance",
-        "--mark", "--precision", "--seed", "--steps", "--strip", "--tails", "--temperature",
+        *TELL, *OUT, *CLUSTER, "--candidates", "--chunk-rows", "--device", "--even", "--given",
+        "--guidance", "--mark", "--precision", "--seed", "--steps", "--strip", "--tails", "--temperature",
         "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [

@@ -28,7 +28,10 @@ from conjoin.training.learners import learner_for
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
-PICTURES = ("picture_diffusion", "latent_diffusion", "cascade", "pixel_cnn", "illustrated")
+PICTURES = (
+    *("picture_diffusion", "picture_tokens", "latent_diffusion", "cascade", "pixel_cnn"),
+    "illustrated",
+)
 # of each way to learn one; the battery runs the others
 BRIEF = ("naive_bayes", "mixture", "dirichlet_process", "factor_analysis", "topic")
 QUICK = {"steps": 2, "points": 2, "sampling_steps": 2, "draws": 4, "size": 0.25}

@@ -17,7 +17,7 @@ OF_ROWS = [name for name, family in FAMILIES.items() if "vector" in family.layou
 
 FOLDERS = sorted((Path(__file__).parent / "fixtures").glob("model-*"))
 # whose networks count in 16 or 32 bits
-SINGLE = ("picture_diffusion", "latent_diffusion", "cascade", "illustrated")
+SINGLE = ("picture_diffusion", "picture_tokens", "latent_diffusion", "cascade", "illustrated")
 # relative to the largest answer, on another kind of machine
 TIGHT = 1e-6
 LOOSE = 0.05

@@ -136,7 +136,7 @@ class PictureTokens(Config):
     rate: float = 3e-3
     decay: float = 1e-2
     matrix_rate: float | None = 0.02
-    code_levels: tuple[int, ...] = (8, 5, 5, 5)
+    code_levels: tuple[int, ...] | list[int] = (8, 5, 5, 5)
     colours: int = 48
     coding: float = 0.25
     beginnings: int = 16
@@ -262,7 +262,12 @@ class PictureTokensDensity(Density):
         self.told_columns = 0 if context_space is None else _columns_in(context_space)
         colours = min(config.colours, self.levels ** space.grid[0])
         self.coder = PictureCodes(
-            space.grid, self.levels, config.code_levels, colours, config.size, config.precision
+            space.grid,
+            self.levels,
+            tuple(config.code_levels),
+            colours,
+            config.size,
+            config.precision,
         )
         self.places = math.prod(self.coder.grid)
         self.writer = CodeWriter(
