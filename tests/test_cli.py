@@ -44,7 +44,8 @@ OPTIONS = {
     ],
     "sample": [
         *TELL, *OUT, *CLUSTER, "--candidates", "--chunk-rows", "--device", "--even", "--given",
-        "--guidance", "--mark", "--precision", "--seed", "--steps", "--strip", "--tails", "--temperature",
+        "--guidance", "--mark", "--precision", "--seed", "--steps", "--strip", "--tails",
+        "--temperature",
         "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [

@@ -110,8 +110,7 @@ SETTINGS = {
     "flow_matching": SMALL_NETWORK,
     "transformer": SMALL_NETWORK,
     "picture_diffusion": {**SMALL_PICTURES, "points": 8},
-    # so few codes that they tell the pixels, as the bound is loose where they do not
-    "picture_tokens": {**SMALL_PICTURES, "blocks": 1, "code_levels": (3, 3), "coding": 0.6},
+    "picture_tokens": {**SMALL_PICTURES, "blocks": 1, "code_levels": (3, 3)},
     "latent_diffusion": {**SMALL_PICTURES, "points": 8},
     "cascade": {**SMALL_PICTURES, "points": 8},
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
@@ -185,6 +184,11 @@ SHORT = {
         "conditionals",
     ): "draws around known pixels are .31 in total variation from the exact ones; .15 is asked",
     ("pixel_cnn", "image given class", "conditionals"): "as pixel_cnn, image, conditionals",
+    **{
+        ("picture_tokens", space, "conditionals"): "of six pixels the bound holds a fifth of the "
+        "mass, and draws follow p itself: tests/test_picture_tokens.py counts all words of codes"
+        for space in ("image", "channels", "image given class")
+    },
 }
 
 
@@ -226,8 +230,9 @@ def parameters():
             mark = mark_of(family, space, check)
             marks = [getattr(pytest.mark, mark)] if mark else []
             if (family, space, check) in SHORT:
-                # the mode is chosen among noisy draws, so that one passes at times
-                noisy = check == "modes"
+                # the mode is chosen among noisy draws, so that one passes at times; how loose a
+                # bound is depends on the last bits of a fit
+                noisy = check == "modes" or family == "picture_tokens"
                 marks.append(
                     pytest.mark.xfail(reason=SHORT[family, space, check], strict=not noisy)
                 )

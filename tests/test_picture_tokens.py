@@ -176,6 +176,48 @@ def test_all_but_the_known_pixels_are_filled_in_and_the_mode_is_no_worse_than_dr
         assert float(value.min()) >= 0 and float(value.max()) <= 2
 
 
+@pytest.mark.parametrize("known", [(0, 1, 2, 3, 4), (0, 2, 4), (1,)])
+def test_what_is_filled_in_follows_p_over_all_words_of_codes(known):
+    space = Space((6,), (Variable("pixel", "ordered", cardinality=3),) * 6, "image", (1, 2, 3))
+    first = torch.randint(3, (300, 1), generator=stream(0))
+    other = torch.randint(3, (300, 6), generator=stream(1))
+    like = torch.rand(300, 6, generator=stream(2)) < 0.7
+    data = Event(torch.where(like, first, other).double())
+    config = PictureTokens(**SMALL, code_levels=(3,), rate=1e-2).in_precision("auto")
+    density = PictureTokensDensity.build(space, config, data, stream(0))
+    learner = Gradient(density, config.recipe(300))
+    learner.begin()
+    for step in range(60):
+        batch = Batch(data, torch.ones(300).double(), 300.0)
+        learner.step(batch, stream(step), step / 60)
+    learner.end()
+    every = torch.cartesian_prod(*[torch.arange(3)] * 6)
+    mask = torch.zeros(6, dtype=torch.bool)
+    mask[list(known)] = True
+    row = data.value[3]
+    with torch.no_grad():
+        written = density.writer._log_prob(Event(every), density._record(None, 729), None)
+        z = density.coder.vectors(every.view(-1, 2, 3))
+        possible = every[(every[:, mask] == row[mask]).all(1)].double()
+        log_p = torch.stack(
+            [
+                (density.coder.log_prob(x.view(1, 1, 2, 3).expand(729, -1, -1, -1), z))
+                .flatten(1)
+                .sum(1)
+                for x in possible
+            ]
+        )
+        p = (log_p + written).logsumexp(1).softmax(0)
+        n = 1500
+        asked = Event(row.expand(n, -1).clone(), mask.expand(n, -1).clone())
+        drawn = density.sample_conditional(asked, generator=stream(1)).value
+    scale = 3.0 ** torch.arange(int((~mask).sum()) - 1, -1, -1).double()
+    codes = (drawn[:, ~mask] @ scale).long()
+    share = torch.bincount(codes, minlength=len(p)).double() / n
+    by_chance = 0.5 * (p * (1 - p) / n).sqrt().sum()
+    assert float(0.5 * (share - p).abs().sum()) < 0.04 + 1.5 * float(by_chance)
+
+
 def test_pictures_unfold_row_by_row_to_the_draw():
     density, _ = small_density(side=12, levels=256)
     nothing = Event(torch.zeros(3, 144).double(), torch.zeros(3, 144).bool())

@@ -6,11 +6,11 @@ from contextvars import ContextVar
 
 __all__ = ["learning_at", "share_done"]
 
-_DONE: ContextVar[float] = ContextVar("done", default=1.0)
+_DONE: ContextVar[float | None] = ContextVar("done", default=None)
 
 
 @contextlib.contextmanager
-def learning_at(progress: float) -> Iterator[None]:
+def learning_at(progress: float | None) -> Iterator[None]:
     """Inside, ``share_done`` is ``progress``, from 0 to 1."""
     token = _DONE.set(progress)
     try:
@@ -19,8 +19,9 @@ def learning_at(progress: float) -> Iterator[None]:
         _DONE.reset(token)
 
 
-def share_done() -> float:
-    """How much of the fit is done; all of it outside of one.
+def share_done() -> float | None:
+    """How much of the fit is done; None outside of one, and in one whose end is not known, where
+    all parts learn at once.
 
     >>> with learning_at(0.25):
     ...     share_done()

@@ -113,6 +113,10 @@ class Learner(abc.ABC):
         and saved."""
         yield
 
+    def stage(self, progress: float) -> int:
+        """How many parts of the density have begun to learn after others had."""
+        return 0
+
     def shrink(self) -> bool:
         """Take smaller steps from now on; whether that can be done at all."""
         return False
@@ -193,6 +197,7 @@ class Gradient(Learner):
         ]
         self.factor = 1.0
         self.steps = 0
+        self.staged = self.recipe.steps is not None
         self.mean: list[Tensor] = []
         paces = _paces(density)
         self.paces = [paces.get(id(each), Pace()) for each in self.parameters]
@@ -242,7 +247,7 @@ class Gradient(Learner):
         self.density.train()
         for parameter in self.parameters:
             parameter.grad = None
-        with learning_at(progress):
+        with learning_at(progress if self.staged else None):
             loss = self._backward(batch, generator)
         self.density.eval()
         norm = ranks.clip(self.parameters, self.clip)
@@ -258,15 +263,24 @@ class Gradient(Learner):
         with torch.no_grad():
             # none before ``begin``
             for kept, now, pace in zip(self.mean, self.parameters, self.paces, strict=False):
-                kept.lerp_(now, 1 - memory if pace.learns_at(progress) else 1.0)
+                kept.lerp_(now, 1 - memory if self._learns(pace, progress) else 1.0)
         return float(loss)
 
     def _share(self, pace: "Pace", progress: float) -> float:
         """By what the rates of the recipe are multiplied."""
-        if not pace.learns_at(progress):
+        if not self._learns(pace, progress):
             return 0.0
         own = (progress - pace.start) / (pace.stop - pace.start)
         return self.factor * pace.rate * self._schedule(own)
+
+    def _learns(self, pace: "Pace", progress: float) -> bool:
+        """In a fit whose end is not known all learn at once."""
+        return pace.learns_at(progress) or not self.staged
+
+    def stage(self, progress: float) -> int:
+        if not self.staged:
+            return 0
+        return len({pace.start for pace in self.paces if 0 < pace.start <= progress})
 
     def _backward(self, batch: Batch | Pass, generator: torch.Generator) -> Tensor:
         """The mean loss of the batch; its gradient is left in the parameters, on every rank."""

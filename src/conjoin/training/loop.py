@@ -263,6 +263,7 @@ class _Run:
         self.begun = {} if plan.checkpoint is None else self._begun(asked)
         self.resumed = False
         self.timed = False  # whether it was said how long the fit takes
+        self.stage = 0  # of the learner, as this round began
         # of the objective and the weight, in this round
         self.total = 0.0
         self.mass = 0.0
@@ -350,6 +351,8 @@ class _Run:
     def step(self, bar: Bar) -> None:
         """Take one step, and do what a full round asks for; ``trained.stopped`` says why it was the
         last one."""
+        if self.trained.steps % self.length == 0:
+            self.stage = self.learner.stage(self._progress())
         batch = self.feed.batch(self.trained.steps, self.parts)
         # ranks see other rows, and so need other noise
         own = (ranks.rank(),) if ranks.rank() else ()
@@ -415,6 +418,8 @@ class _Run:
             self.trained.epochs += 1
             self.trained.history.append((self.trained.epochs, objective, judged))
             kept = math.isfinite(judged) and self._remember(judged)
+            if self.learner.stage(self._progress()) != self.stage:
+                self._begin_stage()
         # only a gradient's weights differ from their running mean
         now = self.best if kept and not self.by_gradient else _copy(self.density)
         self.good = (now, self.learner.state())
@@ -422,6 +427,12 @@ class _Run:
             self.trained.epochs,
             f"{-self.trained.best:.3f} nats" if math.isfinite(self.trained.best) else "",
         )
+
+    def _begin_stage(self) -> None:
+        """Other parts learn from now on: no earlier loss is one of them."""
+        self.best = _copy(self.density)
+        self.trained.best = math.inf
+        self.trained.best_epoch = self.trained.epochs
 
     def _held_out(self) -> float | None:
         if self.choose is None or not self.choose.rows:

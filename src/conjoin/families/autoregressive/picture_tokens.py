@@ -370,9 +370,10 @@ class PictureTokensDensity(Density):
         value = torch.where(event.mask, event.value, (self.levels - 1) / 2)
         pictures = self._pictures(value)
         mask = self._pictures(event.mask)
-        first = self.training and share_done() < self.config.coding
+        done = share_done()
+        first = done is not None and done < self.config.coding
         out = torch.zeros(event.rows, dtype=torch.float64)
-        if first or not self.training:
+        if first or done is None:
             out = out + self.coder.error(pictures, mask, self.coder.quantised(pictures)[0])
         if not first:
             with torch.no_grad():
