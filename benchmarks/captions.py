@@ -2,7 +2,7 @@
 
     python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--save FOLDER]
     python benchmarks/captions.py --side 64 --pictures latent_diffusion
-    python benchmarks/captions.py --model FOLDER
+    python benchmarks/captions.py --model FOLDER [--candidates 8]
 
 A model of a table of pictures and captions alone (``conjoin.datasets.draw_scenes``, 32 x 32) is
 fitted, or taken from a folder. *drawn*: pictures for prompts whose pairs of colour and shape the
@@ -12,7 +12,9 @@ a ceiling (real pictures with their captions) and a floor (the same captions, sh
 the model's caption of its own drawing is the prompt. *inpainted*: the left half of a scene of two
 things side by side covered, the caption known. *changed*: the prompt with one colour changed, drawn
 from the same noise. *unfamiliar*: what ``decide`` says of other pictures with captions of scenes,
-at 5 % false alarms. Seconds are of the CPU.
+at 5 % false alarms. ``--candidates``: pictures that are drawn for each prompt, of which the model
+keeps the one whose caption it finds most probable, as ``sample(candidates=...)`` does. Seconds are
+of the CPU.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import torch
 from conjoin import JointDensity, load
 from conjoin.codecs.image.pictures import pictures_in, stacked
 from conjoin.core import stream
+from conjoin.core.sampling import Walk, walking
 from conjoin.datasets import draw_scenes
 from conjoin.datasets.scenes import COLOURS, judge_scene
 from conjoin.families.multimodal import Multimodal
@@ -227,6 +230,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=32, help="pixels a side")
     parser.add_argument("--pictures", default=None, help="family of the pictures")
+    parser.add_argument("--candidates", type=int, default=None, help="pictures for each prompt")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     draw = partial(draw_scenes, side=asked.side)
@@ -238,6 +242,12 @@ def main():
     else:
         model = load(asked.model)
     print(f"{'':43s} found  ceiling, floor")
+    with walking(Walk(candidates=asked.candidates)):
+        measure(model, draw, asked)
+
+
+def measure(model, draw, asked):
+    """All figures."""
     seen = draw(asked.prompts, seed=77)
     both_ways(model, "seen pairs", seen)
     both_ways(model, "held out", draw(asked.prompts, seed=78, only_held_out=True))
