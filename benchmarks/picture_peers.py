@@ -6,8 +6,9 @@ seconds.
     python benchmarks/picture_peers.py equal [seconds=150] [n=1000] [seed=0]
         FID-LeNet of 20 steps after equal CPU seconds of training
     python benchmarks/picture_peers.py told [batch=32]
-        ``speed`` of colour pictures of 32 x 32 that are told in 20 words, in float32: diffusers'
-        UNet2DConditionModel has the channels of its course, and attends to the words below 32 x 32
+        ``speed`` of colour pictures of 32 x 32 that are told in 20 words, in float32, as codes that
+        are written and out of noise: diffusers' UNet2DConditionModel has the channels of its
+        course, and attends to the words below 32 x 32
 
 FashionMNIST, batches of 64, no classes. diffusers' UNet2DModel has the channels of its course on
 MNIST and draws by DDIM, as does denoising-diffusion-pytorch; both train by Adam at 4e-4, and draw
@@ -26,12 +27,13 @@ from judges import Judge, fid
 from pictures import line
 
 from conjoin import JointDensity
-from conjoin.core import stream
+from conjoin.core import Block, Event, Flat, RecordSpace, Space, Variable, stream
+from conjoin.core.learning import learning_at
 from conjoin.datasets import load_images
+from conjoin.families.autoregressive.picture_tokens import PictureTokens, PictureTokensDensity
 from conjoin.families.diffusion.denoiser import Denoiser
 from conjoin.families.diffusion.painter import Painter
-from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
-from conjoin.families.multimodal import WORDED_PICTURES
+from conjoin.families.diffusion.picture import WORDED, PictureDensity, PictureDiffusion
 from conjoin.nets.decoder import Hidden, HiddenConvolution
 from conjoin.nets.muon import Muon
 
@@ -119,11 +121,46 @@ class DenoisingDiffusion:
         return self.net.sample(n)[:, 0] * 255
 
 
-class OursTold:
-    name = "conjoin, told in words"
+class OursWritten:
+    name = "conjoin, in codes"
+    # how far the fit is, and which share of its time is spent so
+    phases = ((0.1, PictureTokens().coding), (0.9, 1 - PictureTokens().coding))
 
     def __init__(self, words):
-        config = PictureDiffusion(**WORDED_PICTURES, precision="float32")
+        pixels = 3 * SIDE * SIDE
+        variables = (Variable("pixel", "ordered", cardinality=256),) * pixels
+        space = Space((pixels,), variables, "image", (3, SIDE, SIDE))
+        mass = Block("columns", "vector", (1,), (Variable("mass", "real"),))
+        told = Block("words", "sequence", (WORDS,), (Variable("word", "category", VOCABULARY),))
+        context = Flat(RecordSpace((mass, told))).space
+        config = PictureTokens(precision="float32")
+        rows = torch.randint(256, (len(words), pixels), generator=stream(0)).double()
+        self.rows = Event(rows)
+        self.context = Event(torch.cat([torch.zeros(len(words), 1), words], 1).double())
+        self.net = PictureTokensDensity.build(
+            space, config, self.rows, stream(0), context=self.context, context_space=context
+        )
+        hidden = Hidden | HiddenConvolution
+        layers = [each for each in self.net.modules() if isinstance(each, hidden)]
+        muon = Muon([layer.weight for layer in layers], config.decay)
+        by_muon = {id(matrix) for matrix in muon.matrices}
+        others = [each for each in self.net.parameters() if id(each) not in by_muon]
+        self.optimizers = [torch.optim.AdamW(others, RATE).step, lambda: muon.step(RATE)]
+        self.net.float().train()
+
+    def loss(self, x):
+        return self.net.losses(self.rows, self.context, generator=stream(0)).mean()
+
+    def draw(self):
+        return self.net.double().sample(len(self.rows), self.context, generator=stream(0)).value
+
+
+class OursTold:
+    name = "conjoin, out of noise"
+    phases = ((None, 1.0),)
+
+    def __init__(self, words):
+        config = PictureDiffusion(**WORDED, precision="float32")
         self.words = words.float()
         self.net = Denoiser((3, SIDE, SIDE), 256, 0, config, 0, (WORDS, VOCABULARY))
         hidden = Hidden | HiddenConvolution
@@ -143,6 +180,7 @@ class OursTold:
 
 class DiffusersTold:
     name = "diffusers, UNet2DConditionModel"
+    phases = ((None, 1.0),)
 
     def __init__(self, words):
         from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
@@ -184,9 +222,12 @@ def told(batch=32):
     words = torch.randint(VOCABULARY, (int(batch), WORDS), generator=stream(0))
     x = torch.randn(int(batch), 3, SIDE, SIDE, generator=stream(0))
     line("", "parameters", "trained a CPU s", "drawn a CPU s, 20 steps")
-    for kind in (OursTold, DiffusersTold):
+    for kind in (OursWritten, OursTold, DiffusersTold):
         peer = kind(words)
-        trained = len(x) * _rate(lambda peer=peer: _told_step(peer, x))
+        trained = 0.0
+        for done, share in peer.phases:
+            with learning_at(done):
+                trained += share * len(x) * _rate(lambda peer=peer: _told_step(peer, x))
         with torch.no_grad():
             peer.net.eval()
             drawn = len(x) * _rate(peer.draw, 1)

@@ -113,7 +113,8 @@ def sample(
     wanted = {} if y is None else {"y": _wanted_or_range(target, y)}
     conditions = given_of(given, estimator.model_.codec.schema)
     if strip is not None:
-        _claim_strip(target, strip, force, {"y": y, "where": where, "even": even})
+        others = {"y": y, "where": where, "even": even, "candidates": candidates}
+        _claim_strip(target, strip, force, others)
     say_unfinished(estimator.model_, voice)
     asked: dict[str, Any] = wanted | {
         "given": conditions,
@@ -311,21 +312,21 @@ def _tell_draws(
 
 
 def _claim_strip(target: Any, out: str, force: bool, others: dict[str, Any]) -> None:
-    """ValueError or FileExistsError where the way from noise can't be shown, or not beside what
+    """ValueError or FileExistsError where the way to draws can't be shown, or not beside what
     ``others`` asks for."""
     claim(out, force, (SHEET,))
     named = [name for name, value in others.items() if value]
     if named:
         raise ValueError(
-            f"--strip shows draws given columns, and --{min(named)} asks for others: leave out one "
-            "of them."
+            f"--strip shows plain draws given columns, and --{min(named)} asks for others: leave "
+            "out one of them."
         )
     if target is not None:
         raise ValueError("--strip is for models of pictures without a target.")
 
 
 def _write_strip(estimator: Any, n: int, asked: dict[str, Any], out: str, voice: Voice) -> None:
-    """Some of what the first pictures go through, one row each, from noise on."""
+    """Some of what the first pictures go through, one row each."""
     from conjoin.cli.pictures import states_of, write_sheet
 
     kept = {name: asked[name] for name in ("given", "random_state", "guidance", "steps")}
@@ -334,7 +335,7 @@ def _write_strip(estimator: Any, n: int, asked: dict[str, Any], out: str, voice:
     some = sorted({round(last * place / (STRIP_STATES - 1)) for place in range(STRIP_STATES)})
     images = states_of([states[place] for place in some], MAX_STRIPS)
     write_sheet(images, out, len(some))
-    voice.path(f"The way from noise to the first {len(images) // len(some)} lies in {out}.")
+    voice.path(f"The way to the first {len(images) // len(some)} lies in {out}.")
 
 
 def _told_seed(out: str | None, voice: Voice) -> int:

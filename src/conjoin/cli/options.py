@@ -198,7 +198,7 @@ Strip = Annotated[
     typer.Option(
         "--strip",
         metavar="NAME.png",
-        help="Of pictures: the way from noise to each of the first 8, one row each.",
+        help="Of pictures: the way to each of the first 8, one row each.",
         show_default=False,
     ),
 ]
