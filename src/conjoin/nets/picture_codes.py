@@ -34,13 +34,14 @@ from conjoin.core import categorical
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.nets.body import Body
 from conjoin.nets.decoder import HiddenConvolution
-from conjoin.nets.picture_autoencoder import EVEN_SHARE, places_per_side
+from conjoin.nets.picture_autoencoder import places_per_side
 from conjoin.nets.precision import computing_in
 from conjoin.nets.unet import ChannelNorm
 
 __all__ = ["PictureCodes"]
 
 BASE_CHANNELS = 128  # of a place in the decoder, where ``size`` is 1; the encoder has twice as many
+EVEN_SHARE = 1e-5  # e: of the even distribution of a cell; a draw shows few of them
 AROUND = 3  # places a side, of which one code alone is decoded
 CODES_AT_ONCE = 256  # that are decoded so
 TINY = 1e-300
