@@ -15,7 +15,7 @@ side covered, the caption known. *changed*: the prompt with one colour changed, 
 noise: whether the new colour is there, whether all other slots hold, and how many pixels stay.
 *unfamiliar*: what ``decide`` says of other pictures with captions of scenes, and of X-rays, digits
 and emoji that are asked for one, at 5 % false alarms. ``--candidates``: pictures that are drawn for
-each prompt, of which the model keeps the one whose caption it finds most probable, as
+each prompt, of which one is kept in proportion to how probable the prompt is given it, as
 ``sample(candidates=...)`` does. Seconds are of the CPU.
 """
 

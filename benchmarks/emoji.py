@@ -5,8 +5,8 @@
     python benchmarks/emoji.py --model FOLDER
 
 A model of pictures and captions ("red heart, noto style") learns from the training part of
-``load_images("emoji")``, and draws each of the 632 tests whose name the fit has seen in other
-styles alone. *group*, *style*: whether a LeNet that learned these of the training pictures reads
+``load_images("emoji")``, and draws each of the tests whose name the fit has seen in other styles
+alone. *group*, *style*: whether a LeNet that learned these of the training pictures reads
 them off the drawing. *FID-LeNet*: the distance of the drawings from the real tests, by the features
 of the network of groups. Beside them stand the real tests themselves (for the distance as many
 training pictures), and *copying*: the training picture of the same name whose style is most like
@@ -132,6 +132,7 @@ def main():
     else:
         model = load(asked.model)
     some = data.about["test"]["split"] == "test_style"
+    some &= np.isin(data.y_test, data.y_train)
     told = {key: value[some] for key, value in data.about["test"].items()}
     names = data.y_test[some]
     real = small(data.x_test[some], asked.side)

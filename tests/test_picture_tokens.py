@@ -1,5 +1,7 @@
 """Pictures as codes: the autoencoder, the transformer that writes them, and how both learn."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,10 @@ from conjoin.families.autoregressive.picture_tokens import PictureTokens, Pictur
 from conjoin.families.multimodal import Multimodal
 from conjoin.nets.encoders import WordsEncoder
 from conjoin.nets.picture_codes import PictureCodes
+from conjoin.training import loop
 from conjoin.training.learners import Batch, Gradient
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
 
 SMALL = {"size": 0.125, "blocks": 1, "precision": "float32"}
 
@@ -30,7 +35,8 @@ def coder(side=16, levels=256, channels=3, code_levels=(4, 3)):
     net = PictureCodes((channels, side, side), levels, code_levels, 5, size=0.125).eval()
     for parameter in net.decoder.parameters():  # the last layer begins at zero
         torch.nn.init.normal_(parameter, std=0.3)
-    net.start(pictures(50, side, levels, channels))
+    value = pictures(50, side, levels, channels)
+    net.start(value, torch.ones_like(value).bool())
     return net
 
 
@@ -117,6 +123,32 @@ def test_evidence_of_a_code_is_log_p_of_the_known_pixels_amid_its_like():
             assert torch.allclose(found[:, 3 * 8 + 5, code], log_p.sum((1, 2)))
 
 
+def test_a_channel_that_is_known_alone_is_evidence():
+    net = coder()
+    value = pictures(2, 16)
+    red = torch.zeros_like(value).bool()
+    red[:, 0] = True
+    with torch.no_grad():
+        assert float(net.evidence(value, red).std(2).min()) > 0
+        z = net.vectors(net.codes(value))
+        every = torch.arange(256.0)[:, None, None, None].expand(-1, 3, 16, 16).double()
+        known = red[:1].expand(256, -1, -1, -1)
+        p = net.log_prob(every, z[:1].expand(256, -1, -1, -1), known).exp().sum(0)
+    assert torch.allclose(p, torch.ones(16, 16).double())
+
+
+def test_colours_are_those_of_known_pixels():
+    net = PictureCodes((1, 8, 8), 256, (4, 4), 3, size=0.125)
+    value = torch.full((4, 1, 8, 8), 200.0).double()
+    mask = torch.ones_like(value).bool()
+    value[:, :, :4] = 0
+    mask[:, :, :4] = False
+    net.start(value, mask)
+    middle, _ = net._colours()
+    assert torch.allclose(middle[net.palette.log_share > -10], torch.tensor([[200.0]]).double())
+    net.start(value, torch.zeros_like(mask))
+
+
 def test_the_code_of_a_known_patch_has_no_less_evidence_than_another():
     net = coder()
     value = pictures(3, 16)
@@ -130,21 +162,21 @@ def test_the_code_of_a_known_patch_has_no_less_evidence_than_another():
 
 def small_density(side=4, levels=3, **settings):
     data = Event(torch.randint(levels, (60, side * side), generator=stream(0)).double())
-    config = PictureTokens(**{**SMALL, "code_levels": (2,), **settings})
+    config = PictureTokens(**{**SMALL, "code_levels": (3,), **settings})
     return PictureTokensDensity.build(of_pixels(side, levels), config, data, stream(0)), data
 
 
 def test_p_of_all_words_of_codes_is_one_and_none_is_shorter():
     density, _ = small_density(side=2)
-    words = torch.cartesian_prod(*[torch.arange(2)] * 4)
+    words = torch.cartesian_prod(*[torch.arange(3)] * 4)
     for parameter in density.writer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     told = density._record(None, len(words))
     with torch.no_grad():
         log_p = density.writer._log_prob(Event(words), told, None)
         assert abs(float(log_p.logsumexp(0))) < 1e-9
-        shorter = Event(words[:, :3], torch.ones(16, 3).bool())
-        assert density.writer._log_prob(shorter, density._record(None, 16), None).max() == -np.inf
+        shorter = Event(words[:, :3], torch.ones(81, 3).bool())
+        assert density.writer._log_prob(shorter, density._record(None, 81), None).max() == -np.inf
         drawn = density.writer._sample(500, density._record(None, 500), stream(0))
     assert drawn.value.shape == (500, 4) and bool(drawn.there.all())
 
@@ -162,7 +194,7 @@ def test_a_step_of_learning_is_told_what_log_p_says():
     assert torch.allclose(exact, learned, atol=1e-4)
 
 
-def test_all_but_the_known_pixels_are_filled_in_and_the_mode_is_no_worse_than_draws():
+def test_all_but_the_known_pixels_are_filled_in():
     density, data = small_density()
     mask = torch.rand(data.value.shape, generator=stream(3)) < 0.5
     mask[0] = False
@@ -233,12 +265,12 @@ def test_pictures_unfold_row_by_row_to_the_draw():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"code_levels": ()}, "code_levels must be whole numbers of at least 2"),
-        ({"code_levels": (8, 1)}, "code_levels must be whole numbers of at least 2"),
+        ({"code_levels": ()}, "code_levels must be whole numbers of at least 3"),
+        ({"code_levels": (8, 2)}, "code_levels must be whole numbers of at least 3"),
         ({"code_levels": (200, 200)}, "40,000 codes, more than 16,384"),
         ({"colours": 0}, "colours must be a whole number from 1 to 256, got 0"),
         ({"coding": 1.0}, "coding must lie between 0 and 1, got 1.0"),
-        ({"beginnings": 0}, "beginnings must be a whole number from 1 to 1,024, got 0"),
+        ({"particles": 0}, "particles must be a whole number from 1 to 1,024, got 0"),
     ],
 )
 def test_bad_settings_are_refused_in_a_sentence(settings, words):
@@ -279,6 +311,90 @@ def test_the_rate_of_a_stage_rises_and_falls_within_it():
     assert learner._share(coding, 0.5) == learner._share(writing, 0.49) == 0.0
     assert learner._share(writing, 1.2) == 0.0  # the schedule has ended, the part has not
     assert writing.learns_at(1.2) and not coding.learns_at(1.2)
+
+
+def whole_fit(density, data, choose=None, **plan):
+    return train(
+        density, data, torch.ones(data.rows).double(), choose, Plan(**plan), Progress(False)
+    )
+
+
+def test_a_fit_is_not_given_up_before_its_last_part_has_begun():
+    """Validation rows that the autoencoder overfits at once."""
+    density, data = small_density(side=4, levels=256, coding=0.5, rate=3e-2)
+    before = density.writer.net.embed.weight.detach().clone()
+    found = whole_fit(density, data.take(slice(0, 6)), data.take(slice(6, 60)), steps=200, batch=6)
+    assert found.steps > 100
+    assert not torch.equal(density.writer.net.embed.weight, before)
+
+
+def test_what_was_best_is_of_the_last_stage(monkeypatch):
+    """Without validation rows the loss of pixels, though less than that of codes, counts as
+    nothing once codes are learned."""
+    density, data = small_density(coding=0.5)
+    whole_fit(density, data, steps=80, batch=30)
+    with torch.no_grad():
+        codes = Event(density.coder.codes(density._pictures(data.value)).flatten(1))
+        told = density._record(None, data.rows)
+        learned = -density.writer._log_prob(codes, told, None).mean() / 16
+    assert float(learned) < np.log(3) - 0.01  # as the writer begins
+
+
+@pytest.mark.parametrize("steps", [30, 63])
+def test_a_fit_that_was_broken_off_in_either_stage_ends_with_the_same_bits(
+    steps, tmp_path, monkeypatch
+):
+    whole, data = small_density(coding=0.5)
+    broken, _ = small_density(coding=0.5)
+    resumed, _ = small_density(coding=0.5)
+    plan = {"steps": 100, "batch": 30}
+    whole_fit(whole, data, **plan)
+    step = loop._Run.step
+
+    def until(run, bar):
+        if run.trained.steps == steps:
+            raise SystemExit
+        step(run, bar)
+
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr(loop._Run, "step", until)
+        whole_fit(broken, data, **plan, checkpoint=tmp_path, every=0)
+    whole_fit(resumed, data, **plan, checkpoint=tmp_path, resume=True)
+    weights = (whole.state_dict(), resumed.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_part_that_does_not_learn_yet_takes_no_gradient_of_zero():
+    """As of several processes, whose gradients are added up."""
+    moved = []
+    for zeros in (False, True):
+        density, data = small_density(coding=0.5)
+        learner = Gradient(density, density.config.recipe(60))
+        learner.begin()
+        batch = Batch(data, torch.ones(60).double(), 60.0)
+        backward = learner._backward
+
+        def filled(*asked, backward=backward, learner=learner):
+            loss = backward(*asked)
+            for each in learner.parameters:
+                each.grad = torch.zeros_like(each) if each.grad is None else each.grad
+            return loss
+
+        learner._backward = filled if zeros else backward
+        for step in range(20):
+            learner.step(batch, stream(step), step / 20)
+        moved.append(density.writer.net.embed.weight.detach().clone())
+    assert torch.equal(*moved)
+
+
+def test_codes_of_a_step_of_learning_are_those_of_answers():
+    density, data = small_density(side=12, levels=256, precision="bfloat16")
+    pictures = density._pictures(data.value)
+    with torch.no_grad():
+        answers = density.coder.codes(pictures)
+        density.coder.float()
+        learned = density.coder.train().codes(pictures)
+    assert torch.equal(answers, learned)
 
 
 def test_outside_of_a_fit_the_loss_has_both_parts():
@@ -385,13 +501,21 @@ def test_candidates_are_chosen_by_how_probable_their_caption_is(fitted, monkeypa
         assert density.status_of_draws.value == "approximate"
 
 
+def test_nothing_is_asked_of_no_rows():
+    density, data = small_density()
+    assert density.features(data.take(slice(0, 0))).shape == (0, 16)
+    assert density.log_prob(data.take(slice(0, 0))).shape == (0,)
+    assert density.sample(0).value.shape == (0, 16)
+
+
 def test_candidates_are_refused_where_nothing_is_drawn_from_a_string():
     frame = pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40) % 3})
     model = conjoin.JointDensity(family="mixture", random_state=0).fit(frame)
     with pytest.raises(ValueError, match="candidates=3 chooses among pictures that are drawn from"):
         model.sample(2, candidates=3)
-    with pytest.raises(ValueError, match="candidates must be a whole number from 1 to 1,000"):
-        model.sample(2, candidates=0)
+    for wrong in (0, 1001):
+        with pytest.raises(ValueError, match="candidates must be a whole number from 1 to 1,000"):
+            Walk(candidates=wrong)
 
 
 def test_the_context_is_a_record_of_columns_and_words():

@@ -188,8 +188,8 @@ Candidates = Annotated[
     int | None,
     typer.Option(
         "--candidates",
-        help="Of pictures that are given a string: draw so many of each and keep the one that goes "
-        "best with it; above 1 they are no draws of the model.",
+        help="Of pictures that are given a string: draw so many of each and keep one, the likelier "
+        "the more probable the string is given it; above 1 they are no draws of the model.",
         show_default=False,
     ),
 ]

@@ -21,6 +21,7 @@ Shape letters: B rows, V tokens and the end, K states.
 
 import contextlib
 import dataclasses
+import numbers
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -133,8 +134,8 @@ class Walk:
     steps
         Of the way from noise.
     candidates
-        Pictures that are drawn from a string for each row, of which one is chosen by how probable
-        the string is given them; such draws are draws of p only at 1.
+        Pictures that are drawn from a string for each row, of which one is drawn in proportion to
+        p(string | picture); such draws are draws of p only at 1.
     """
 
     guidance: float | None = None
@@ -147,7 +148,9 @@ class Walk:
         if self.steps is not None and (self.steps != int(self.steps) or self.steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}.")
         count = self.candidates
-        if count is not None and (count != int(count) or not 1 <= count <= MAX_CANDIDATES):
+        if count is not None and not (
+            isinstance(count, numbers.Integral) and 1 <= count <= MAX_CANDIDATES
+        ):
             raise ValueError(
                 f"candidates must be a whole number from 1 to {MAX_CANDIDATES:,}, got {count!r}."
             )

@@ -37,6 +37,7 @@ from conjoin.nets.decoder import HiddenConvolution
 from conjoin.nets.picture_autoencoder import places_per_side
 from conjoin.nets.precision import computing_in
 from conjoin.nets.unet import ChannelNorm
+from conjoin.util.memo import TensorMemo
 
 __all__ = ["PictureCodes"]
 
@@ -44,7 +45,7 @@ BASE_CHANNELS = 128  # of a place in the decoder, where ``size`` is 1; the encod
 EVEN_SHARE = 1e-5  # e: of the even distribution of a cell; a draw shows few of them
 AROUND = 3  # places a side, of which one code alone is decoded
 CODES_AT_ONCE = 256  # that are decoded so
-TINY = 1e-300
+LEAST_SHARE = 1e-300  # of a pixel, below which nothing tells codes apart
 EDGE = 1e-3  # by which the numbers stay below half of their levels
 
 
@@ -136,11 +137,16 @@ class PictureCodes(nn.Module):
         self.encoder = _Encoder(pixels[0], self.patch, 2 * width, len(code_levels))
         self.decoder = _Decoder(len(code_levels), self.patch, width, colours)
         self.palette = Palette(colours, pixels[0])
+        self._memo = TensorMemo[Tensor]()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def start(self, value: Float[Tensor, "B C H W"]) -> None:
-        """Colours, by whole pictures."""
-        self.palette.start(self._scaled(value), (2 / max(self.levels - 1, 1)) ** 2)
+    def start(self, value: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]) -> None:
+        """Colours, by pixels that are known in all channels; without any, grey."""
+        pixels = value.movedim(1, -1)[mask.all(1)].double()
+        if not len(pixels):
+            pixels = torch.full((1, self.pixels[0]), (self.levels - 1) / 2, dtype=torch.float64)
+        least = (2 / max(self.levels - 1, 1)) ** 2
+        self.palette.start(self._scaled(pixels)[..., None, None], least)
 
     def _scaled(self, value: Tensor) -> Tensor:
         return 2 * value.double() / max(self.levels - 1, 1) - 1
@@ -154,8 +160,8 @@ class PictureCodes(nn.Module):
         x = self._scaled(value)
         if any(self.padding):
             x = nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]), mode="replicate")
-        with computing_in(self.precision if self.training else "float32", x.device.type):
-            e = self.encoder(x)
+        # never in bfloat16: what is learned of codes must be of those that answers are of
+        e = self.encoder(x)
         count, half, offset = self._levels_as(e)
         e = (e + (offset / half).atanh()).tanh() * half - offset
         whole = e.round()
@@ -218,18 +224,31 @@ class PictureCodes(nn.Module):
         return middle, self.palette.variance.double().sqrt() * half
 
     def log_prob(
-        self, value: Float[Tensor, "B C H W"], z: Float[Tensor, "B Z h w"]
+        self,
+        value: Float[Tensor, "B C H W"],
+        z: Float[Tensor, "B Z h w"],
+        mask: Bool[Tensor, "B C H W"] | None = None,
     ) -> Float[Tensor, "B H W"]:
-        """log P of each pixel given the vectors of all places, as ``_log_weights``."""
+        """log P of each pixel given the vectors of all places, as ``_log_weights``; of its known
+        channels alone, where ``mask`` tells them."""
         weight = self._log_weights(z)
-        return (weight + self._log_own(value, weight).transpose(0, 1)).logsumexp(1)
+        return (weight + self._log_own(value, weight, mask).transpose(0, 1)).logsumexp(1)
 
-    def _log_own(self, value: Float[Tensor, "B C H W"], like: Tensor) -> Float[Tensor, "K B H W"]:
-        """log P of each pixel given each colour, in the precision of ``like``."""
+    def _log_own(
+        self,
+        value: Float[Tensor, "B C H W"],
+        like: Tensor,
+        mask: Bool[Tensor, "B C H W"] | None = None,
+    ) -> Float[Tensor, "K B H W"]:
+        """log P of the known channels of each pixel given each colour, in the precision of
+        ``like``."""
         each = self._log_levels().to(like)
         level = value.long()
-        channels = [each[:, c][:, level[:, c]] for c in range(self.pixels[0])]
-        return torch.stack(channels).sum(0) if len(channels) > 1 else channels[0]
+        out = like.new_zeros(len(each), *level[:, 0].shape)
+        for c in range(self.pixels[0]):
+            own = each[:, c][:, level[:, c]]
+            out = out + (own if mask is None else own.masked_fill(~mask[:, c], 0.0))
+        return out
 
     def error(
         self,
@@ -237,38 +256,43 @@ class PictureCodes(nn.Module):
         mask: Bool[Tensor, "B C H W"],
         z: Float[Tensor, "B Z h w"],
     ) -> Float[Tensor, " B"]:
-        """-log P, the mean over the pixels that are wholly known."""
-        known = mask.all(1)
-        total = (self.log_prob(value, z) * known).flatten(1).sum(1).double()
-        return -total / known.flatten(1).sum(1).clamp_min(1)
+        """-log P of what is known, the mean over the pixels of which anything is."""
+        total = self.log_prob(value, z, mask).flatten(1).sum(1).double()
+        return -total / mask.any(1).flatten(1).sum(1).clamp_min(1)
 
     def evidence(
         self, value: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]
     ) -> Float[Tensor, "B M V"]:
-        """How well each code goes with the known pixels of each of M places, as if it stood at the
-        places around as well: log P of these, nats. The code of a patch that is wholly known goes
+        """How well each code goes with what is known of each of M places, as if it stood at the
+        places around as well: log P of that, nats. The code of a patch that is wholly known goes
         with it at least as well as any other."""
-        own = self._log_own(value, self.palette.log_share.double())
+        own = self._log_own(value, self.palette.log_share.double(), mask)
         most = own.amax(0)
-        patches = self._patches((own - most).exp().transpose(0, 1))  # (B, K, M, p)
-        known = self._patches(mask.all(1, keepdim=True).double())[:, 0]
-        weight = self._alone().exp()
-        told = torch.einsum("vkp,bkmp->bmvp", weight, patches).clamp_min(TINY).log()
-        told = told + self._patches(most[:, None])[:, 0, :, None]
-        out = (told * known[:, :, None]).sum(3)
+        patches = self._patches((own - most).exp().transpose(0, 1), 1.0)  # (B, K, M, p)
+        weight = self._alone()
+        out = self._patches(most[:, None])[:, 0].sum(2)[..., None].repeat(1, 1, self.count)
+        for pixel in range(patches.shape[3]):
+            told = torch.einsum("vk,bkm->bmv", weight[..., pixel], patches[..., pixel])
+            out += told.clamp_min(LEAST_SHARE).log_()
         code = self.codes(value).flatten(1)[..., None]
         whole = self.known(mask).flatten(1)[..., None]
         at_least = torch.where(whole, out.amax(2, keepdim=True), out.gather(2, code))
         return out.scatter(2, code, at_least)
 
-    def _patches(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C M p"]:
-        """The pixels of each place; 0 outside of the picture."""
-        x = nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]))
+    def _patches(
+        self, x: Float[Tensor, "B C H W"], outside: float = 0.0
+    ) -> Float[Tensor, "B C M p"]:
+        """The pixels of each place; ``outside``: those beyond the picture."""
+        x = nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]), value=outside)
         x = x.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
         return x.transpose(3, 4).flatten(4).flatten(2, 3)
 
     def _alone(self) -> Float[Tensor, "V K p"]:
-        """ln w of the pixels of a patch amid patches of the same code."""
+        """w of the pixels of a patch amid patches of the same code, the same for all questions."""
+        parts = [*self.decoder.parameters(), *self.palette.buffers()]
+        return self._memo.of(parts, self._decoded_alone)
+
+    def _decoded_alone(self) -> Float[Tensor, "V K p"]:
         every = torch.arange(self.count)[:, None, None]
         high, wide = (min(AROUND, side) for side in self.grid)
         rows = slice(high // 2 * self.patch, (high // 2 + 1) * self.patch)
@@ -277,7 +301,7 @@ class PictureCodes(nn.Module):
             self._whole_weights(self.vectors(part.expand(-1, high, wide)))[:, :, rows, columns]
             for part in every.split(CODES_AT_ONCE)
         ]
-        return torch.cat(each).flatten(2)
+        return torch.cat(each).flatten(2).exp()
 
     def middle(self, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B C H W"]:
         """The likeliest colour of each pixel, as grey levels."""

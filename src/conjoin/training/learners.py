@@ -250,6 +250,9 @@ class Gradient(Learner):
         with learning_at(progress if self.staged else None):
             loss = self._backward(batch, generator)
         self.density.eval()
+        for parameter, pace in zip(self.parameters, self.paces, strict=True):
+            if not self._learns(pace, progress):  # of several processes it is zero, which counts
+                parameter.grad = None
         norm = ranks.clip(self.parameters, self.clip)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")

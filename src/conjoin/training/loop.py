@@ -400,10 +400,14 @@ class _Run:
 
     def _progress(self) -> float:
         """How much of the planned steps is done; of the time, where that is more."""
-        done = self.trained.steps / (self.planned or self.rounds * self.length)
+        done = self._progress_at(self.trained.steps)
         if self.plan.max_time is None:
             return done
         return max(done, ranks.first(self._seconds()) / max(self.plan.max_time, 1e-9))
+
+    def _progress_at(self, steps: int) -> float:
+        """By steps alone."""
+        return steps / (self.planned or self.rounds * self.length)
 
     def _seconds(self) -> float:
         return self.before + time.monotonic() - self.started
@@ -477,6 +481,8 @@ class _Run:
         what has not improved before counts from there on."""
         if self.trained.epochs >= self.rounds:
             return Stop.EPOCHS
+        if self.learner.stage(self._progress()) < self.learner.stage(1.0):
+            return ""  # parts are left that have not begun
         patience = max(self.plan.patience, self.rounds // 3) if self.planned else self.plan.patience
         patience = max(patience, 20) if self.density.capabilities.sweeps else patience
         since = max(self.trained.best_epoch, self.falling)
@@ -594,6 +600,9 @@ class _Run:
         self.best = parts["best"]
         self.good = (parts["good"], parts["good_learner"])
         self.resumed = True
+        begun = self.trained.steps - self.trained.steps % self.length
+        if begun < self.trained.steps:
+            self.stage = self.learner.stage(self._progress_at(begun))
         # a full round was the last thing: it may have been the last one
         if self.trained.epochs and not self.mass:
             self.trained.stopped = self._enough()

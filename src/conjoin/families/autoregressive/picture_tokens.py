@@ -10,14 +10,14 @@ that the encoder says. ``conjoin.nets.picture_codes`` has the autoencoder, ``seq
 transformer, to whose tokens the words of the context are places. In a fit the autoencoder learns
 first, by -log P(x | k), and then the transformer, from codes that stay as they are.
 
-What is known of a picture in part is met by sequential Monte Carlo: each row has several
-beginnings, whose codes are drawn by p and by how well each alone goes with the known pixels of its
-patch; beginnings count by how probable that was, are chosen anew where few of them count, and in
-the end one of them is chosen, by log P of all known pixels (A. Doucet, N. de Freitas and N. Gordon
+What is known of a picture in part is met by sequential Monte Carlo: each row has several particles,
+whose codes are drawn by p and by how well each alone goes with what is known of its patch; they
+count by how probable that was, are resampled where few of them count, and in the end one of them is
+drawn, by log P of all that is known (A. Doucet, N. de Freitas and N. Gordon
 (2001), Sequential Monte Carlo methods in practice, section 1.3; P. Guarniero, A. Johansen and A.
 Lee (2017), The iterated auxiliary particle filter, on functions that look ahead).
 
-Shape letters: B rows, D = C H W pixels, M places, V codes, K beginnings of a row, F features.
+Shape letters: B rows, D = C H W pixels, M places, V codes, K particles of a row, F features.
 
 >>> from conjoin.core import Space, Variable, stream
 >>> space = Space((64,), (Variable("pixel", "ordered", cardinality=256),) * 64, "image", (1, 8, 8))
@@ -50,13 +50,15 @@ from conjoin.core import (
     RecordSpace,
     Space,
     Variable,
+    categorical,
     seeded,
     stream,
 )
 from conjoin.core.device import on_device
 from conjoin.core.event import slices
 from conjoin.core.learning import share_done
-from conjoin.core.shapes import Bool, Float, Int
+from conjoin.core.shapes import Float, Int
+from conjoin.families.autoregressive.particles import degenerate, survivors
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.deep import starting_rows
 from conjoin.families.diffusion.picture import (
@@ -78,16 +80,18 @@ __all__ = ["PictureTokens", "PictureTokensDensity"]
 BASE_WIDTH = 128  # of the transformer, where ``size`` is 1
 MIN_WIDTH = 16
 CHUNK_PICTURES = 256  # that the networks see at once
-CHUNK_FILLED = 32  # pictures that are gone on with at once, each with several beginnings
-MOST_BEGINNINGS = 64  # that are taken where places are few, as these cost little:
-PLACE_PAIRS = 1 << 12  # pairs of places of all beginnings that they cost no more than
+MAX_FILLED_BYTES = 1 << 29  # of what is known in part, and weighed at once
+# where places are few, and particles cost little: at most so many of a row, and so many pairs of
+# places of all of them
+MORE_PARTICLES = 64
+PARTICLE_PAIRS = 1 << 12
 MODE_DRAWS = 8  # of a picture that is known in part, of which the most probable one is its mode
 GREYS = 9  # numbers that ``greys`` makes of a picture
 KEPT_AXES = (96, 48, 16, 9)  # principal axes of each reading
-FEW_COUNT = 0.5  # share of its beginnings that count, below which those of a row are chosen anew
+MIN_LEVELS = 3  # of a number of a code: with two the encoder begins where it learns nothing
 MAX_CODES = 1 << 14
 MAX_COLOURS = 256
-MAX_BEGINNINGS = 1024
+MAX_PARTICLES = 1024
 REBUILT_ROWS = 256  # of which the error of the autoencoder is told, at most
 
 
@@ -121,8 +125,8 @@ class PictureTokens(Config):
         Colours, at most, among which the decoder tells that of each pixel.
     coding : float, default 0.25
         Share of the fit in which the autoencoder learns; the transformer learns in the rest.
-    beginnings : int, default 16
-        Beginnings of each row that are gone on with where a picture is known in part.
+    particles : int, default 16
+        Particles of each row, at least, where a picture is known in part.
     precision : {"auto", "bfloat16", "float32"}, default "auto"
         Numbers of the steps of learning: "auto" is the faster of both on the machine of the fit.
         Answers are computed in float64.
@@ -139,7 +143,7 @@ class PictureTokens(Config):
     code_levels: tuple[int, ...] | list[int] = (8, 5, 5, 5)
     colours: int = 48
     coding: float = 0.25
-    beginnings: int = 16
+    particles: int = 16
     precision: str = "auto"
 
     # beside other settings of a model that was saved by an earlier version
@@ -147,16 +151,17 @@ class PictureTokens(Config):
 
     def __post_init__(self) -> None:
         levels = self.code_levels
-        if not levels or not all(isinstance(each, int) and each >= 2 for each in levels):
+        if not levels or not all(isinstance(each, int) and each >= MIN_LEVELS for each in levels):
             raise ValueError(
-                f"code_levels must be whole numbers of at least 2, one at least, got {levels!r}."
+                f"code_levels must be whole numbers of at least {MIN_LEVELS}, one at least, got "
+                f"{levels!r}."
             )
         if math.prod(levels) > MAX_CODES:
             raise ValueError(
                 f"code_levels={levels!r} are {math.prod(levels):,} codes, more than "
                 f"{MAX_CODES:,}: take fewer."
             )
-        for name, most in (("colours", MAX_COLOURS), ("beginnings", MAX_BEGINNINGS)):
+        for name, most in (("colours", MAX_COLOURS), ("particles", MAX_PARTICLES)):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= most:
                 raise ValueError(
@@ -306,8 +311,7 @@ class PictureTokensDensity(Density):
         with seeded(generator):
             density = cls(space, config, context_space=context_space)
         first = starting_rows(data, torch.ones(data.rows, dtype=torch.float64))[0]
-        whole = first.value[first.mask.all(1)]
-        density.coder.start(density._pictures(whole if len(whole) else first.value))
+        density.coder.start(density._pictures(first.value), density._pictures(first.mask))
         density.writer.encoder.start(density._record(context, data.rows))
         return density.eval()
 
@@ -429,6 +433,8 @@ class PictureTokensDensity(Density):
     # ------------------------------------------------------------------ familiarity
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
+        if not event.rows:
+            return torch.zeros(0, self.writer.config.shape[0], dtype=torch.float64)
         return self._readings(event.value)[0]
 
     def _readings(self, value: Float[Tensor, "B D"]) -> list[Tensor]:
@@ -511,7 +517,7 @@ class PictureTokensDensity(Density):
         some = ~none & ~event.mask.all(1)
         for rows, fill, chunk in (
             (none, self._anew, CHUNK_PICTURES),
-            (some, self._filled, CHUNK_FILLED),
+            (some, self._filled, self._filled_at_once),
         ):
             where = rows.nonzero()[:, 0]
             for part in where.split(chunk) if len(where) else ():
@@ -524,13 +530,26 @@ class PictureTokensDensity(Density):
     ) -> Float[Tensor, "b D"]:
         return self._sample(event.rows, context, generator).value
 
+    @property
+    def _particles(self) -> int:
+        """Of a row."""
+        more = min(MORE_PARTICLES, PARTICLE_PAIRS // self.places**2)
+        return max(self.config.particles, more)
+
+    @property
+    def _filled_at_once(self) -> int:
+        """Pictures."""
+        colours = len(self.coder.palette.colours)
+        weights = 3 * self._particles * colours * math.prod(self.coder.pixels[1:])
+        return max(1, MAX_FILLED_BYTES // (8 * (weights + self.places * self.coder.count)))
+
     def _filled(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, "b D"]:
-        """By sequential Monte Carlo: each code is drawn by p and by how well it goes with the known
-        pixels of its patch, which the weights of the beginnings take back in the end."""
+        """By sequential Monte Carlo: each code is drawn by p and by how well it goes with what is
+        known of its patch, which the weights of the particles take back in the end."""
         rows = event.rows
-        count = min(MOST_BEGINNINGS, max(self.config.beginnings, PLACE_PAIRS // self.places**2))
+        count = self._particles
         every = torch.arange(rows).repeat_interleave(count)
         pictures = self._pictures(event.value)
         evidence = self.coder.evidence(pictures, self._pictures(event.mask))
@@ -543,26 +562,28 @@ class PictureTokensDensity(Density):
             state, log_p = self.writer._step(state, codes[:, -1] if place else None)
             own = evidence[every, place]
             log_own = log_p[:, : self.coder.count] + own
-            token = _drawn_by(log_own, generator)
+            token = categorical(log_own, generator)
             codes = torch.cat([codes, token[:, None]], 1)
             lent = lent + own.gather(1, token[:, None])[:, 0]
             log_weight = log_weight + log_own.logsumexp(1).view(rows, count)
-            again = _chosen_anew(log_weight, generator)
-            if again is not None:
+            poor = degenerate(log_weight)
+            if bool(poor.any()):
+                again = survivors(log_weight, generator)
                 state = state.take(again)
                 codes = codes[again]
                 lent = lent[again]
-                log_weight = log_weight.where(~_few_count(log_weight)[:, None], 0.0)
+                log_weight = log_weight.where(~poor[:, None], 0.0)
         z = self.coder.vectors(codes.unflatten(1, self.coder.grid))
         log_weight = log_weight + (self._log_known(event.take(every), z) - lent).view(rows, count)
-        chosen = z.unflatten(0, (rows, count))[torch.arange(rows), _drawn_by(log_weight, generator)]
+        chosen = z.unflatten(0, (rows, count))[
+            torch.arange(rows), categorical(log_weight, generator)
+        ]
         return self.coder.draw(chosen, generator).flatten(1)
 
     def _log_known(self, event: Event, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, " B"]:
-        """log P of the pixels that are known in all channels, given vectors."""
-        known = self._pictures(event.mask).all(1)
-        log_p = self.coder.log_prob(self._pictures(event.value), z)
-        return torch.where(known, log_p, 0.0).flatten(1).sum(1)
+        """log P of what is known, given vectors."""
+        value, mask = (self._pictures(part) for part in (event.value, event.mask))
+        return self.coder.log_prob(value, z, mask).flatten(1).sum(1)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """The most probable code at each place, and the likeliest colours; pictures that are known
@@ -606,35 +627,3 @@ def _record_space(space: Space | None) -> RecordSpace:
     variables = space.variables[: _columns_in(space)]
     columns = Block("columns", "vector", (len(variables),), variables)
     return RecordSpace((columns,) if words is None else (columns, words))
-
-
-def _drawn_by(
-    log_weight: Float[Tensor, "B K"], generator: torch.Generator | None
-) -> Int[Tensor, " B"]:
-    """One of each row, by the Gumbel-max rule."""
-    uniform = torch.rand(log_weight.shape, generator=generator, dtype=torch.float64)
-    return (log_weight - (-uniform.clamp_min(1e-300).log()).log()).argmax(1)
-
-
-def _few_count(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, " B"]:
-    """Rows of whose beginnings fewer than ``FEW_COUNT`` count: 1 / sum w^2 (A. Kong (1992))."""
-    effective = (-(2 * log_weight.log_softmax(1)).logsumexp(1)).exp()
-    return effective < FEW_COUNT * log_weight.shape[1]
-
-
-def _chosen_anew(
-    log_weight: Float[Tensor, "B K"], generator: torch.Generator | None
-) -> Int[Tensor, " N"] | None:
-    """The beginnings to go on with, of all rows: those of rows of which few count chosen anew, at
-    even steps of the sum of their weights (J. Carpenter, P. Clifford and P. Fearnhead (1999),
-    systematic resampling); None where all stay."""
-    few = _few_count(log_weight)
-    rows, count = log_weight.shape
-    if not bool(few.any()):
-        return None
-    start = torch.rand(rows, 1, generator=generator, dtype=torch.float64)
-    ends = log_weight.softmax(1).cumsum(1)
-    points = (torch.arange(count, dtype=torch.float64) + start) / count
-    picked = torch.searchsorted(ends / ends[:, -1:], points).clamp_max(count - 1)
-    own = torch.where(few[:, None], picked, torch.arange(count))
-    return (own + count * torch.arange(rows)[:, None]).flatten()

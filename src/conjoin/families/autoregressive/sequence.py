@@ -187,6 +187,10 @@ class Sequence(Config):
         if self.told_strings not in STRINGS_TOLD:
             known = ", ".join(STRINGS_TOLD)
             raise ValueError(f"told_strings must be one of {known}, got {self.told_strings!r}.")
+        if self.told_strings != "state" and self.network != "rotary":
+            raise ValueError(
+                f"told_strings={self.told_strings!r} needs network='rotary', got {self.network!r}."
+            )
         if not 0 <= self.reading < 1:
             raise ValueError(f"reading must be at least 0 and less than 1, got {self.reading!r}.")
         if not 0 <= self.hidden < 1:
