@@ -11,6 +11,7 @@ from PIL import Image
 import conjoin
 from conjoin.cli import run
 from conjoin.codecs.composite import CompositeCodec, codec_of
+from conjoin.codecs.sequence import Prefix
 from conjoin.core import CapabilityError
 from conjoin.core.warnings import ColumnWarning
 from conjoin.datasets import draw_scenes
@@ -238,3 +239,32 @@ def test_a_schema_of_captioned_pictures_keeps_the_pictures_and_says_what_caption
         Path("seen-schema.json").write_text(written.replace('"category"', f'"{kind}"'))
         codec, _ = codec_of(frame, "seen-schema.json", ())
         assert [block.name for block in codec.blocks] == read
+
+
+def test_the_beginning_of_a_caption_is_continued(fitted):
+    drawn, _ = fitted.sample(12, given={"caption": Prefix("red")}, random_state=0)
+    assert all(caption.startswith("red") for caption in drawn["caption"])
+    assert len(set(drawn["caption"])) > 1
+
+
+def test_a_caption_of_another_picture_is_unfamiliar_as_it_does_not_go_with_it(fitted):
+    pictures, captions = shown(60, seed=5)
+    swapped = [
+        caption.replace("red", "x").replace("blue", "red").replace("x", "blue")
+        for caption in captions
+    ]
+    column = pd.Series(pictures, dtype=object)
+    shares = []
+    for each in (captions, swapped):
+        table = pd.DataFrame({"picture": column, "caption": each})
+        found = fitted.decide(table, false_alarm=0.1)
+        shares.append((found["verdict"] == "unfamiliar").mean())
+    assert shares[0] < 0.35 and shares[1] > 0.8
+    assert found["reason"].str.contains("does not go with the other columns").any()
+
+
+def test_a_picture_that_is_filled_in_is_not_empty(fitted):
+    _, captions = shown(6, seed=6)
+    asked = pd.DataFrame({"picture": None, "caption": captions}).astype(object)
+    found = fitted.impute(asked)["picture"]
+    assert all(np.asarray(each.pixels, dtype=float).std() > 1 for each in found)

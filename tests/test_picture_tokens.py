@@ -447,8 +447,12 @@ def test_captioned_pictures_are_written_in_codes_unless_a_setting_is_of_another_
     config = Multimodal().suited(space)
     assert config.caption_pace == 0.25 and config.recipe(100).batch == 64
     assert Multimodal(**config.get_params()).suited(space) == config
-    with pytest.raises(ValueError, match="no setting 'codin'"):
-        Multimodal(pictures={"codin": 0.4})
+    for wrong, words in (
+        ({"codin": 0.4}, "no setting 'codin'; choose from size, blocks"),
+        ({"code_levels": 1}, "code_levels must be a tuple of whole numbers, got 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Multimodal(pictures=wrong)
 
 
 def shown(n, seed=0):

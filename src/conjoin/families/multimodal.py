@@ -129,10 +129,12 @@ def _check_pictures(asked: Mapping[str, Any]) -> None:
     that stands in where none is named."""
     settings = dict(asked)
     family = settings.pop("family", None)
-    if family is None and _are_of(PictureTokens, settings):
+    if family is None and not _are_of(PictureDiffusion, settings):
+        check_settings(PictureTokens(), "pictures", settings)
         PictureTokens(**settings)
     else:
         check_settings(_kind_of_pictures(family)(), "pictures", settings)
+        _kind_of_pictures(family)(**{"axes": 0, **settings} if family is None else settings)
 
 
 def _are_of(kind: type[PictureConfig], settings: Collection[str]) -> bool:
@@ -203,6 +205,13 @@ class Multimodal(Config):
             raise ValueError(f"caption_pace must be above 0, got {self.caption_pace!r}.")
         asked = dict(self.strings or {})
         check_settings(resolve(asked.pop("family", "sequence")), "strings", asked)
+        for name in ("pictures", "strings", "settings"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Mapping):
+                raise ValueError(
+                    f"{name} must be a mapping of settings, such as {{'steps': 100}}, or None, got "
+                    f"{value!r}."
+                )
         _check_pictures(self.pictures or {})
         shared = sorted({"rate", "batch", "decay"} & set(self.strings or {}))
         if shared and self.pictures is not None:
@@ -1006,8 +1015,9 @@ class ColumnsAndBlocks(Density):
             self.density_of(part).fit_typicality(self._event(rows, part))
 
     def _typicality_of_blocks(self, event: Event) -> Float[Tensor, "B N"]:
-        """Of each block its own statistic; then of each block how well it goes with the columns:
-        log p(v | c) - log p(v), which is known of strings alone."""
+        """Of each block its own statistic; then of each block how well it goes with the columns,
+        and a string that stands before pictures with these: log p(v | c) - log p(v), which is known
+        of strings alone."""
         columns, behind = _parted(event, self.width)
         out = torch.full((event.rows, 2 * len(self.parts)), torch.nan, dtype=torch.float64)
         for place, part in enumerate(self.parts):
@@ -1016,22 +1026,29 @@ class ColumnsAndBlocks(Density):
                 some = behind.take(rows)
                 found = self.density_of(part).typicality(self._event(some, part))
                 out[rows, place] = found.double()
-                if self.width and not self.density_of(part).flat:
+                beside = self.width or self.config.strings_first
+                if beside and not self.density_of(part).flat:
                     out[rows, len(self.parts) + place] = self._agreement(
                         part, columns.take(rows), some
                     )
         return out
 
     def _agreement(self, part: Part, columns: Event, behind: Event) -> Float[Tensor, " B"]:
-        """log p(v | c) - log p(v) of a string, without the blocks before it; NaN where no column is
-        known."""
+        """log p(v | c) - log p(v) of a string, without the blocks before it, but for the pictures
+        that it stands before; NaN where nothing is known beside it."""
         mask = torch.zeros_like(behind.mask)
         mask[:, part.cells] = behind.mask[:, part.cells]
         alone = Event(behind.value, mask)
         nothing = Event(columns.value, torch.zeros_like(columns.mask))
-        told = self._seen_of(part, columns, alone, None)
+        known = columns.mask.any(1) if self.width else torch.zeros(behind.rows, dtype=torch.bool)
+        seen = alone
+        if self.config.strings_first:
+            seen = self._told(behind)
+            for each in self._before(part):
+                known = known | seen.mask[:, each.cells].all(1)
+        told = self._seen_of(part, columns, seen, None)
         gain = told - self._seen_of(part, nothing, alone, None)
-        return gain.where(columns.mask.any(1), torch.nan)
+        return gain.where(known, torch.nan)
 
     def notices(self, event: Any) -> list[str]:
         """Of the columns, and of each block by the rows that have one."""

@@ -380,7 +380,11 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
 
 def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
     known = {name: _as_pool(model, name, value) for name, value in points.items()}
-    encoded = model.codec.encode(pd.DataFrame([known]))
+    asked = pd.DataFrame([known])
+    for name, value in known.items():
+        if isinstance(value, str):  # pandas would make plain strings of beginnings
+            asked[name] = pd.Series([value], dtype=object)
+    encoded = model.codec.encode(asked)
     _refuse_unseen(model, points, encoded.unseen[0])
     event: Event = encoded.event
     return event

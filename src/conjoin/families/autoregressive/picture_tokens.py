@@ -85,7 +85,7 @@ MAX_FILLED_BYTES = 1 << 29  # of what is known in part, and weighed at once
 # places of all of them
 MORE_PARTICLES = 64
 PARTICLE_PAIRS = 1 << 12
-MODE_DRAWS = 8  # of a picture that is known in part, of which the most probable one is its mode
+MODE_DRAWS = 8  # of a picture, of which the most probable one is its mode
 GREYS = 9  # numbers that ``greys`` makes of a picture
 KEPT_AXES = (96, 48, 16, 9)  # principal axes of each reading
 MIN_LEVELS = 3  # of a number of a code: with two the encoder begins where it learns nothing
@@ -151,6 +151,8 @@ class PictureTokens(Config):
 
     def __post_init__(self) -> None:
         levels = self.code_levels
+        if not isinstance(levels, tuple | list):
+            raise ValueError(f"code_levels must be a tuple of whole numbers, got {levels!r}.")
         if not levels or not all(isinstance(each, int) and each >= MIN_LEVELS for each in levels):
             raise ValueError(
                 f"code_levels must be whole numbers of at least {MIN_LEVELS}, one at least, got "
@@ -167,7 +169,7 @@ class PictureTokens(Config):
                 raise ValueError(
                     f"{name} must be a whole number from 1 to {most:,}, got {value!r}."
                 )
-        if not 0 < self.coding < 1:
+        if not isinstance(self.coding, int | float) or not 0 < self.coding < 1:
             raise ValueError(f"coding must lie between 0 and 1, got {self.coding!r}.")
         object.__setattr__(self, "code_levels", tuple(levels))
 
@@ -586,16 +588,10 @@ class PictureTokensDensity(Density):
         return self.coder.log_prob(value, z, mask).flatten(1).sum(1)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
-        """The most probable code at each place, and the likeliest colours; pictures that are known
-        in part row by row with the same noise, so that none depends on the others."""
+        """Row by row with the same noise, so that none depends on the others. The most probable
+        code at each place would leave pictures empty, as any one place is most often ground."""
         value = event.value.clone()
-        none = (~event.mask.any(1)).nonzero()[:, 0]
-        for part in none.split(CHUNK_PICTURES) if len(none) else ():
-            told = self._record(None if context is None else context.take(part), len(part))
-            codes = self.writer._mode(self.writer.space.unknown(len(part)), told).value
-            z = self.coder.vectors(codes.unflatten(1, self.coder.grid))
-            value[part] = self.coder.middle(z).flatten(1)
-        some = (event.mask.any(1) & ~event.mask.all(1)).nonzero()[:, 0]
+        some = (~event.mask.all(1)).nonzero()[:, 0]
         for row in some.tolist():
             one = event.take(slice(row, row + 1))
             value[row] = self._likely(one, row_of(context, row))
