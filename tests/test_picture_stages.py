@@ -247,15 +247,15 @@ def test_captioned_pictures_answer_all_questions(fitted, tmp_path):
 
 
 def test_draws_are_not_made_where_they_tell_nothing(fitted, tmp_path):
-    """How a picture or a caption goes with columns is known of no row without columns: draws would
-    not tell it. Of few rows they stand for what is usual."""
+    """How a picture goes with columns is known of no row without columns: draws would not tell it.
+    How a caption goes with its picture is. Of few rows draws stand for what is usual."""
     model = conjoin.load(fitted.save(tmp_path / "model")).model_
     encoded = model.encode(model.rows(captioned(30, seed=2)))
     model.rank_blocks(encoded)
     assert "bank" not in vars(model)
-    assert [len(each) for each in model.state.blocks] == [0, 30, 30, 0, 0]
+    assert [len(each) for each in model.state.blocks] == [0, 30, 30, 0, 30]
     model.rank_blocks(encoded.take(slice(0, 5)))
-    assert [len(each) for each in model.state.blocks] == [0, 256, 256, 0, 0]
+    assert [len(each) for each in model.state.blocks] == [0, 256, 256, 0, 256]
 
 
 def test_parts_are_ranked_by_as_many_rows_as_there_is_time_for(fitted, tmp_path, monkeypatch):

@@ -449,7 +449,7 @@ def test_captioned_pictures_are_written_in_codes_unless_a_setting_is_of_another_
     assert Multimodal(**config.get_params()).suited(space) == config
     for wrong, words in (
         ({"codin": 0.4}, "no setting 'codin'; choose from size, blocks"),
-        ({"code_levels": 1}, "code_levels must be a tuple of whole numbers, got 1"),
+        ({"coding": 2}, "coding must lie between 0 and 1, got 2"),
     ):
         with pytest.raises(ValueError, match=words):
             Multimodal(pictures=wrong)
