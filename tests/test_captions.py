@@ -268,3 +268,11 @@ def test_a_picture_that_is_filled_in_is_not_empty(fitted):
     asked = pd.DataFrame({"picture": None, "caption": captions}).astype(object)
     found = fitted.impute(asked)["picture"]
     assert all(np.asarray(each.pixels, dtype=float).std() > 1 for each in found)
+
+
+def test_a_masked_picture_is_refused_and_not_taken_as_whole(fitted):
+    pictures, captions = shown(1, seed=7)
+    half = np.ma.MaskedArray(pictures[0], np.arange(8)[:, None, None] < 4 * np.ones((8, 8, 3)))
+    asked = pd.DataFrame({"picture": pd.Series([half], dtype=object), "caption": captions})
+    with pytest.raises(ValueError, match="row 0: a picture of a table is whole or missing"):
+        fitted.impute(asked)

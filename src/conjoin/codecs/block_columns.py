@@ -302,6 +302,11 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Pictu
         return cell
     where = f"Column {name!r}, row {row}"
     if isinstance(cell, np.ndarray):
+        if np.ma.is_masked(cell):
+            raise ValueError(
+                f"{where}: a picture of a table is whole or missing, and this one is a masked array: "
+                "fill it, or leave it out."
+            )
         if (
             cell.dtype != np.uint8
             or cell.ndim not in (2, 3)
