@@ -304,8 +304,8 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Pictu
     if isinstance(cell, np.ndarray):
         if np.ma.is_masked(cell):
             raise ValueError(
-                f"{where}: a picture of a table is whole or missing, and this one is a masked array: "
-                "fill it, or leave it out."
+                f"{where}: a picture of a table is whole or missing, and this one is a masked "
+                "array: fill it, or leave it out."
             )
         if (
             cell.dtype != np.uint8
