@@ -69,6 +69,7 @@ DEFAULTS = {
     "alternatives",
     "unfold_given",
     "is_told",
+    "stage",
     "stages",
     "paces",
     "shardable",

@@ -2,12 +2,14 @@ r"""Particles of several rows at once: how many of them count, and which go on.
 
     1 / sum_k w_k^2,    w = softmax(log weights)
 
-A. Kong (1992), A note on importance sampling using standardized weights; A. Doucet, N. de Freitas
-and N. Gordon (2001), Sequential Monte Carlo methods in practice, section 1.3.
+Log weights are in nats. A. Kong (1992), A note on importance sampling using standardized weights;
+A. Doucet, N. de Freitas and N. Gordon (2001), Sequential Monte Carlo methods in practice, section
+1.3.
 
 Shape letters: B rows, K particles of a row.
 
->>> degenerate(torch.tensor([[0.0, 0.0], [0.0, -50.0]]).double()).tolist()
+>>> log_weight = torch.tensor([[0.0, 0.0], [0.0, -50.0]]).double()
+>>> degenerate(log_weight).tolist()
 [False, True]
 """
 

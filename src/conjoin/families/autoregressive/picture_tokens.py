@@ -57,7 +57,7 @@ from conjoin.core import (
 from conjoin.core.device import on_device
 from conjoin.core.event import slices
 from conjoin.core.learning import share_done
-from conjoin.core.shapes import Float, Int
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.autoregressive.particles import degenerate, survivors
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.deep import starting_rows
@@ -79,7 +79,8 @@ __all__ = ["PictureTokens", "PictureTokensDensity"]
 
 BASE_WIDTH = 128  # of the transformer, where ``size`` is 1
 MIN_WIDTH = 16
-CHUNK_PICTURES = 256  # that the networks see at once
+MAX_PICTURES = 256  # that the networks see at once, and no more than have colours in so many bytes
+MAX_COLOUR_BYTES = 1 << 29
 MAX_FILLED_BYTES = 1 << 29  # of what is known in part, and weighed at once
 # where places are few, and particles cost little: at most so many of a row, and so many pairs of
 # places of all of them
@@ -356,7 +357,7 @@ class PictureTokensDensity(Density):
     ) -> Float[Tensor, " B"]:
         record = self._record(context, event.rows)
         each = [torch.zeros(0, dtype=torch.float64)]
-        for part in slices(event.rows, CHUNK_PICTURES):
+        for part in slices(event.rows, self._at_once):
             pictures = self._pictures(event.value[part])
             codes = self.coder.codes(pictures)
             pixels = self.coder.log_prob(pictures, self.coder.vectors(codes)).flatten(1).sum(1)
@@ -380,7 +381,7 @@ class PictureTokensDensity(Density):
         first = done is not None and done < self.config.coding
         out = torch.zeros(event.rows, dtype=torch.float64)
         if first or done is None:
-            out = out + self.coder.error(pictures, mask, self.coder.quantised(pictures)[0])
+            out = out + self._errors(pictures, mask)
         if not first:
             with torch.no_grad():
                 codes = self.coder.codes(pictures).flatten(1)
@@ -388,6 +389,17 @@ class PictureTokensDensity(Density):
             told = self._record(self._partly_told(context, noise), event.rows)
             out = out + self.writer._losses(Event(codes, known), told, noise) / self.places
         return out
+
+    def _errors(
+        self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]
+    ) -> Float[Tensor, " B"]:
+        """-log P of a pixel given the codes; in a step of learning of all rows at once."""
+        rows = len(pictures)
+        each = [
+            self.coder.error(pictures[part], mask[part], self.coder.quantised(pictures[part])[0])
+            for part in slices(rows, max(1, rows) if self.training else self._at_once)
+        ]
+        return torch.cat(each)
 
     @property
     def stages(self) -> Mapping[str, tuple[float, float]]:
@@ -409,7 +421,7 @@ class PictureTokensDensity(Density):
         levels squared, and -log P of a pixel, nats."""
         errors = []
         nats = []
-        for part in slices(event.rows, CHUNK_PICTURES):
+        for part in slices(event.rows, self._at_once):
             pictures = self._pictures(event.value[part])
             z = self.coder.quantised(pictures)[0]
             errors.append((self.coder.middle(z) - pictures).square().flatten(1).mean(1))
@@ -443,7 +455,7 @@ class PictureTokensDensity(Density):
         """What the transformer sees of a picture, how surprising each code is, how well the decoder
         shows each tile, and the greys."""
         each = []
-        for part in slices(len(value), CHUNK_PICTURES):
+        for part in slices(len(value), self._at_once):
             pictures = self._pictures(value[part])
             codes = self.coder.codes(pictures)
             told = self._record(None, len(codes))
@@ -472,7 +484,7 @@ class PictureTokensDensity(Density):
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         each = [torch.zeros(0, len(self.space.variables), dtype=torch.float64)]
-        for part in slices(n, CHUNK_PICTURES) if n else ():
+        for part in slices(n, self._at_once) if n else ():
             some = None if context is None else context.take(part)
             z = self._drawn(len(range(n)[part]), some, generator)
             each.append(self.coder.draw(z, generator).flatten(1))
@@ -518,7 +530,7 @@ class PictureTokensDensity(Density):
         out = event.value.clone()
         some = ~none & ~event.mask.all(1)
         for rows, fill, chunk in (
-            (none, self._anew, CHUNK_PICTURES),
+            (none, self._anew, self._at_once),
             (some, self._filled, self._filled_at_once),
         ):
             where = rows.nonzero()[:, 0]
@@ -531,6 +543,12 @@ class PictureTokensDensity(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, "b D"]:
         return self._sample(event.rows, context, generator).value
+
+    @property
+    def _at_once(self) -> int:
+        """Pictures whose pixels are asked about at once: of each colour some numbers are kept."""
+        each = 8 * 6 * len(self.coder.palette.colours) * math.prod(self.coder.pixels[1:])
+        return max(1, min(MAX_PICTURES, MAX_COLOUR_BYTES // each))
 
     @property
     def _particles(self) -> int:
