@@ -152,7 +152,7 @@ class OursWritten:
         return self.net.losses(self.rows, self.context, generator=stream(0)).mean()
 
     def draw(self):
-        return self.net.double().sample(len(self.rows), self.context, generator=stream(0)).value
+        return self.net.double().sample(self.rows.rows, self.context, generator=stream(0)).value
 
 
 class OursTold:
