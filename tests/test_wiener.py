@@ -195,7 +195,8 @@ def test_pictures_told_in_words_even_their_axes_and_others_and_saved_models_do_n
     columns = Block("columns", "vector", (1,), (Variable("mass", "real"),))
     told = Flat(RecordSpace((columns, pictures, words))).space
     alone = Flat(RecordSpace((columns, pictures))).space
-    assert Multimodal().suited(told).of_pictures.even_axes
+    diffused = {"family": "picture_diffusion"}
+    assert Multimodal(pictures=diffused).suited(told).of_pictures.even_axes
     assert not Multimodal(pictures={"even_axes": False}).suited(told).of_pictures.even_axes
     assert not Multimodal().suited(alone).of_pictures.even_axes
     assert not Multimodal(pictures={"axes": 4}).of_pictures.even_axes

@@ -156,7 +156,7 @@ def _altered(asked: dict[str, Any]) -> list[str]:
     if asked["guidance"]:
         words = f"What is given is exaggerated by {asked['guidance']:g}"
         found.append(f"{words}: no draws of the joint model")
-    if (asked["candidates"] or 1) > 1:
+    if (asked.get("candidates") or 1) > 1:
         words = f"Each picture is chosen among {asked['candidates']:,} drawn from its string"
         found.append(f"{words}: no draws of the joint model")
     if asked["precision"] != "float32":
@@ -242,7 +242,7 @@ def _share(tries: list[tuple[int, float]]) -> float:
 
 
 def _say_status(known: str | None, asked: dict[str, Any], out: str | None, voice: Voice) -> None:
-    told = asked["even"] or asked["guidance"] or (asked["candidates"] or 1) > 1
+    told = asked["even"] or asked["guidance"] or (asked.get("candidates") or 1) > 1
     if known is not None and told and out != "-":
         voice.note(f"status: {known}.")
 

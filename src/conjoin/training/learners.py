@@ -113,8 +113,10 @@ class Learner(abc.ABC):
         and saved."""
         yield
 
+    in_stages = False  # whether some parts begin to learn after others
+
     def stage(self, progress: float) -> int:
-        """How many parts of the density have begun to learn after others had."""
+        """How many times such parts have begun."""
         return 0
 
     def shrink(self) -> bool:
@@ -192,15 +194,16 @@ class Gradient(Learner):
         self.density = density
         self.clip = clip
         self.recipe = recipe or Recipe()
+        self.staged = self.recipe.steps is not None
         self.parameters = [
             parameter for parameter in density.parameters() if parameter.requires_grad
         ]
         self.factor = 1.0
         self.steps = 0
-        self.staged = self.recipe.steps is not None
         self.mean: list[Tensor] = []
         paces = _paces(density)
         self.paces = [paces.get(id(each), Pace()) for each in self.parameters]
+        self.in_stages = self.staged and any(pace.start > 0 for pace in self.paces)
         hidden = self._hidden()
         self.muon = Muon(hidden, self.recipe.decay)
         self.hidden_paces = [paces.get(id(each), Pace()) for each in hidden]
@@ -281,7 +284,7 @@ class Gradient(Learner):
         return pace.learns_at(progress) or not self.staged
 
     def stage(self, progress: float) -> int:
-        if not self.staged:
+        if not self.in_stages:
             return 0
         return len({pace.start for pace in self.paces if 0 < pace.start <= progress})
 

@@ -352,7 +352,7 @@ class _Run:
         """Take one step, and do what a full round asks for; ``trained.stopped`` says why it was the
         last one."""
         if self.trained.steps % self.length == 0:
-            self.stage = self.learner.stage(self._progress())
+            self.stage = self._stage()
         batch = self.feed.batch(self.trained.steps, self.parts)
         # ranks see other rows, and so need other noise
         own = (ranks.rank(),) if ranks.rank() else ()
@@ -405,6 +405,10 @@ class _Run:
             return done
         return max(done, ranks.first(self._seconds()) / max(self.plan.max_time, 1e-9))
 
+    def _stage(self) -> int:
+        """Of the learner, now."""
+        return self.learner.stage(self._progress()) if self.learner.in_stages else 0
+
     def _progress_at(self, steps: int) -> float:
         """By steps alone."""
         return steps / (self.planned or self.rounds * self.length)
@@ -422,7 +426,7 @@ class _Run:
             self.trained.epochs += 1
             self.trained.history.append((self.trained.epochs, objective, judged))
             kept = math.isfinite(judged) and self._remember(judged)
-            if self.learner.stage(self._progress()) != self.stage:
+            if self._stage() != self.stage:
                 self._begin_stage()
         # only a gradient's weights differ from their running mean
         now = self.best if kept and not self.by_gradient else _copy(self.density)
@@ -481,7 +485,7 @@ class _Run:
         what has not improved before counts from there on."""
         if self.trained.epochs >= self.rounds:
             return Stop.EPOCHS
-        if self.learner.stage(self._progress()) < self.learner.stage(1.0):
+        if self._stage() < self.learner.stage(1.0):
             return ""  # parts are left that have not begun
         patience = max(self.plan.patience, self.rounds // 3) if self.planned else self.plan.patience
         patience = max(patience, 20) if self.density.capabilities.sweeps else patience
