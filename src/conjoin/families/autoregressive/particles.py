@@ -8,7 +8,7 @@ A. Doucet, N. de Freitas and N. Gordon (2001), Sequential Monte Carlo methods in
 
 Shape letters: B rows, K particles of a row.
 
->>> log_weight = torch.tensor([[0.0, 0.0], [0.0, -50.0]]).double()
+>>> log_weight = torch.tensor([[0.0, 0.0, 0.0], [0.0, -50.0, -50.0]]).double()
 >>> degenerate(log_weight).tolist()
 [False, True]
 """
