@@ -7,6 +7,7 @@ BOUND = (FILE, "-k", "bound")
 GAUSSIAN = ("tests/test_wiener.py",)
 WALKS = (FILE, "-k", "walk or levels")
 PALETTE = ("tests/test_palette.py", "-m", "not slow")
+TOKENS = ("tests/test_picture_tokens.py", "-m", "not slow")
 NET = (FILE, "-k", "network_gives or batch or hears")
 STUDENT = ("tests/test_distilling.py", "-m", "not slow")
 JOINT = (FILE, "-k", "one_network or painted or saved")
@@ -54,6 +55,39 @@ MUTATIONS = [
             "the choice teaches nothing",
             "right = self._own(x, torch.zeros_like(s)).softmax(-1)",
             "right = 0 * self._own(x, torch.zeros_like(s))",
+        ),
+    ),
+    *at(
+        "nets/picture_codes.py",
+        TOKENS,
+        (
+            "channels that are not known count",
+            "own.masked_fill(~mask[:, c], 0.0)",
+            "own",
+        ),
+        (
+            "the code of a known patch is no more than another",
+            "torch.where(whole, out.amax(2, keepdim=True), out.gather(2, code))",
+            "out.gather(2, code)",
+        ),
+    ),
+    *at(
+        "families/autoregressive/picture_tokens.py",
+        TOKENS,
+        ("what evidence lent is kept", "z) - lent).view(rows, count)", "z)).view(rows, count)"),
+        (
+            "strings of codes may end early",
+            "before = before.masked_fill(end, -torch.inf)",
+            "before = before + 0.0",
+        ),
+    ),
+    *at(
+        "training/loop.py",
+        TOKENS,
+        (
+            "a fit may end before its last part has begun",
+            "if self._stage() < self.learner.stage(1.0):",
+            "if False:",
         ),
     ),
     *at(

@@ -109,7 +109,11 @@ MUTATIONS = [
     *at(
         "training/learners.py",
         TRAINING,
-        ("the running mean has no memory", "kept.lerp_(now, 1 - memory)", "kept.copy_(now)"),
+        (
+            "the running mean has no memory",
+            "kept.lerp_(now, 1 - memory if self._learns(pace, progress) else 1.0)",
+            "kept.copy_(now)",
+        ),
         (
             "the mean is lost on resumption",
             'state[f"mean.{index}"].to(parameter.device, copy=True)',
