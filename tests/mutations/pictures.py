@@ -74,7 +74,6 @@ MUTATIONS = [
     *at(
         "families/autoregressive/picture_tokens.py",
         TOKENS,
-        ("what evidence lent is kept", "z) - lent).view(rows, count)", "z)).view(rows, count)"),
         (
             "strings of codes may end early",
             "before = before.masked_fill(end, -torch.inf)",
