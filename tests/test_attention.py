@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from conjoin.nets.attention import Attention, Heads, _parts, attended, learns_on_cpu
-from conjoin.nets.decoder import Decoder, Turned, _angles, _even
+from conjoin.nets.decoder import Decoder, Turned, _angles, even
 from conjoin.nets.precision import computing_in
 
 
@@ -59,7 +59,7 @@ def test_heads_are_those_of_the_blocks_of_answers(turned):
     angle = _angles(9, 4) if turned else torch.zeros((), dtype=torch.float64)
     cosine, sine = angle.cos(), angle.sin()
     query, key, value = each.unflatten(-1, (3, 3, -1)).permute(2, 0, 3, 1, 4)
-    known = (*Turned.apply(_even(torch.stack([query, key])), cosine, sine), value)
+    known = (*Turned.apply(even(torch.stack([query, key])), cosine, sine), value)
     for ours, theirs in zip(Heads.apply(each, cosine, sine, 3), known, strict=True):
         for one, other in both(ours, theirs, (each,)):
             assert torch.allclose(one, other, atol=1e-12)

@@ -12,7 +12,6 @@ import conjoin
 from conjoin import JointClassifier, JointDensity, load
 from conjoin.core import stream
 from conjoin.families import resolve
-from conjoin.families.diffusion import picture
 from conjoin.families.diffusion.picture import PictureDensity
 from conjoin.families.illustrated import Illustrated
 from conjoin.fitting import precision as fitting_precision
@@ -31,7 +30,7 @@ def found(monkeypatch):
     """Let the timing find what is asked for."""
 
     def find(word):
-        monkeypatch.setattr(picture, "fastest", lambda: word)
+        monkeypatch.setattr(precision, "fastest", lambda: word)
         monkeypatch.setattr(fitting_precision, "fastest", lambda device: word)
 
     return find

@@ -156,7 +156,7 @@ def _altered(asked: dict[str, Any]) -> list[str]:
     if asked["guidance"]:
         words = f"What is given is exaggerated by {asked['guidance']:g}"
         found.append(f"{words}: no draws of the joint model")
-    if (asked.get("candidates") or 1) > 1:
+    if _chosen(asked):
         words = f"Each picture is chosen among {asked['candidates']:,} drawn from its string"
         found.append(f"{words}: no draws of the joint model")
     if asked["precision"] != "float32":
@@ -165,6 +165,11 @@ def _altered(asked: dict[str, Any]) -> list[str]:
     if _tokens_altered(asked):
         found.append(OTHER_TOKENS)
     return found
+
+
+def _chosen(asked: dict[str, Any]) -> bool:
+    """Whether each picture is chosen among several."""
+    return (asked.get("candidates") or 1) > 1
 
 
 def _tokens_altered(asked: dict[str, Any]) -> bool:
@@ -242,7 +247,7 @@ def _share(tries: list[tuple[int, float]]) -> float:
 
 
 def _say_status(known: str | None, asked: dict[str, Any], out: str | None, voice: Voice) -> None:
-    told = asked["even"] or asked["guidance"] or (asked.get("candidates") or 1) > 1
+    told = asked["even"] or asked["guidance"] or _chosen(asked)
     if known is not None and told and out != "-":
         voice.note(f"status: {known}.")
 

@@ -39,13 +39,13 @@ def categorical(logits: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def resampled(share: Tensor, rows: int, generator: torch.Generator | None) -> Tensor:
-    """(rows,) places in ``share`` (B,), each about as often as its share: systematic resampling
+    """(*, rows) places in ``share`` (*, B), each about as often as its share: systematic resampling
     (G. Kitagawa (1996), Monte Carlo filter and smoother, appendix A.1).
 
     >>> share = torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64)
     >>> resampled(share, 4, torch.Generator()).tolist()
     [0, 1, 1, 1]
     """
-    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    start = torch.rand(*share.shape[:-1], 1, generator=generator, dtype=torch.float64)
     at = (torch.arange(rows) + start) / rows
-    return torch.searchsorted(share.cumsum(0), at).clamp_max(len(share) - 1)
+    return torch.searchsorted(share.cumsum(-1), at).clamp_max(share.shape[-1] - 1)

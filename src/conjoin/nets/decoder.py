@@ -33,7 +33,7 @@ from conjoin.nets.attention import Heads, attended, learns_on_cpu
 from conjoin.nets.body import Body
 from conjoin.nets.decoder_steps import MAX_ROWS, Weights
 
-__all__ = ["HEAD_WIDTH", "Block", "Cache", "Decoder", "Hidden", "HiddenConvolution"]
+__all__ = ["HEAD_WIDTH", "Block", "Cache", "Decoder", "Hidden", "HiddenConvolution", "even"]
 
 HEAD_WIDTH = 32  # of one head of attention
 EXPANSION = 4  # hidden units of a block for each unit of its width
@@ -121,7 +121,7 @@ def _longer(kept: Tensor, more: int) -> Tensor:
     return torch.cat([kept, torch.empty_like(kept[:, :, :, :more])], 3)
 
 
-def _even(h: Tensor) -> Tensor:
+def even(h: Tensor) -> Tensor:
     """Of mean 0 and variance 1."""
     return nn.functional.layer_norm(h, (h.shape[-1],))
 
@@ -214,9 +214,9 @@ class Block(nn.Module):
     def seen(self, others: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, N, M, H / N) of what stands in no order."""
         weight = self.qkv.weight[len(self.qkv.weight) // 3 :]
-        each = nn.functional.linear(_even(others), weight)
+        each = nn.functional.linear(even(others), weight)
         key, value = each.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return _even(key), value
+        return even(key), value
 
     def step(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:
         """(B, 1, H) of the next position."""
@@ -227,18 +227,18 @@ class Block(nn.Module):
 
     def _heads_of(self, h: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value (B, N, T, H / N)."""
-        each = self.qkv(_even(h))
+        each = self.qkv(even(h))
         if learns_on_cpu(self.training, each):
             found: tuple[Tensor, Tensor, Tensor] = Heads.apply(each, cosine, sine, self.heads)
             return found
         each = each.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         pairs, (value,) = each.split((2, 1))
-        query, key = Turned.apply(_even(pairs), cosine, sine)
+        query, key = Turned.apply(even(pairs), cosine, sine)
         return query, key, value
 
     def _behind(self, h: Tensor, seen: Tensor) -> Tensor:
         h = h + self._dropped(self.out(seen.transpose(1, 2).flatten(2)))
-        return h + self._dropped(self.down(SquaredRelu.apply(self.up(_even(h)))))
+        return h + self._dropped(self.down(SquaredRelu.apply(self.up(even(h)))))
 
     def _dropped(self, h: Tensor) -> Tensor:
         return nn.functional.dropout(h, self.dropout, self.training) if self.dropout else h
@@ -331,12 +331,12 @@ class Decoder(Body):
         behind = whole[:, None] & (places == there.sum(1, keepdim=True))
         h = torch.where(behind[..., None], end, h)
         there = there | behind
-        h = _even(self._with_told(h, context))
+        h = even(self._with_told(h, context))
         places = self._seen_places(context)
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
             h = block(h, cosine, sine, there, places)
-        h = _even(h)
+        h = even(h)
         share = there.to(h) / there.sum(1, keepdim=True)
         mean = (h * share[..., None]).sum(1)
         return mean.double(), self.last(h[:, 1:-1]).double()
@@ -365,7 +365,7 @@ class Decoder(Body):
         for index, block in enumerate(self.blocks):
             turns = cosine[place - self.places], sine[place - self.places]
             h = block.step(h, *turns, cache, index)  # type: ignore[operator]
-        return self.last(_even(h))[:, 0].double(), cache.after()
+        return self.last(even(h))[:, 0].double(), cache.after()
 
     def _begin(self, context: Tensor, cache: Cache) -> Cache:
         """The cache behind the places."""
@@ -398,7 +398,7 @@ class Decoder(Body):
         cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
         for block in self.blocks:
             h = block(h, cosine, sine, None, places)
-        return _even(h)
+        return even(h)
 
     def _turns_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the angles of each position."""
@@ -409,7 +409,7 @@ class Decoder(Body):
         return self._turns[key]
 
     def _inputs(self, token: Tensor, context: Tensor) -> Tensor:
-        return _even(self._with_told(self.embed(token), context))
+        return even(self._with_told(self.embed(token), context))
 
     def _with_told(self, h: Tensor, context: Tensor) -> Tensor:
         return h if self.told is None else h + self.told(self._told_in(context))[:, None]

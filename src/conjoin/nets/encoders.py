@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from conjoin.core import Block, Event, Record, RecordSpace
 from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
-from conjoin.nets.decoder import HEAD_WIDTH, HiddenConvolution
+from conjoin.nets.decoder import HEAD_WIDTH, HiddenConvolution, even
 from conjoin.nets.decoder import Block as Transformer
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.unet import ChannelNorm
@@ -242,16 +242,11 @@ class WordsEncoder(Learned):
         return (torch.cat([token, last.expand(-1, behind)], 1),)
 
     def compute(self, token: Tensor) -> Float[Tensor, "B F"]:
-        h = _even(self.embed(token) + self.place)
+        h = even(self.embed(token) + self.place)
         there = torch.ones(h.shape[:2], dtype=torch.bool)
         for block in self.blocks:
             h = block(h, h.new_ones(()), h.new_zeros(()), there)
-        return _even(h).flatten(1)
-
-
-def _even(h: Tensor) -> Tensor:
-    """Of mean 0 and variance 1."""
-    return nn.functional.layer_norm(h, h.shape[-1:])
+        return even(h).flatten(1)
 
 
 class PointsEncoder(Learned):

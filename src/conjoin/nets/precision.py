@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["PRECISIONS", "check_precision", "computing_in", "fastest"]
+__all__ = ["PRECISIONS", "check_precision", "computing_in", "fastest", "settled"]
 
 PRECISIONS = ("float32", "bfloat16")
 # of each precision, by turns; the fastest counts, the first ones only warm up
@@ -42,6 +42,14 @@ def check_precision(precision: str) -> str:
             f"precision must be one of auto, {', '.join(PRECISIONS)}, got {precision!r}."
         )
     return precision
+
+
+def settled(own: str, asked: str) -> str:
+    """The precision to compute in: what is ``asked`` for, else a setting of one's ``own``, and
+    where both are "auto" the faster one. ValueError where either is none."""
+    check_precision(asked)
+    wanted = check_precision(own) if asked == "auto" else asked
+    return fastest() if wanted == "auto" else wanted
 
 
 @functools.cache

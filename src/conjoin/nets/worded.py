@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.nets.conditioned import EMBEDDING_WIDTH, Conditioned
-from conjoin.nets.decoder import Block, Hidden
+from conjoin.nets.decoder import Block, Hidden, even
 from conjoin.nets.unet import ChannelNorm, ResidualBlock
 from conjoin.util.memo import TensorMemo
 
@@ -90,11 +90,11 @@ class _Reader(nn.Module):
         there = nn.functional.pad(there, (1, 0), value=True)
         whole = self.whole.expand(len(word), 1, -1)
         position = self.position[: there.shape[1]]
-        h = _even(torch.cat([whole, self.embed(word.clamp_min(0))], 1) + position)
+        h = even(torch.cat([whole, self.embed(word.clamp_min(0))], 1) + position)
         still = h.new_ones(()), h.new_zeros(())
         for block in self.blocks:
             h = block(h, *still, there)
-        return _even(h), there
+        return even(h), there
 
 
 class Worded(Conditioned):
@@ -209,13 +209,8 @@ class Worded(Conditioned):
         few = nn.functional.pixel_unshuffle(fine, self.lower_by)
         coarse = self.lower(self.down(few), embedding)
         at = self.position + self.noise_of_places(embedding)[:, None]
-        places = _even(coarse.permute(0, 2, 3, 1).flatten(1, 2) + at)
+        places = even(coarse.permute(0, 2, 3, 1).flatten(1, 2) + at)
         for block in self.blocks:
             places = block.among(places, word, there)  # type: ignore[operator]
-        more = self.back(_even(places)).unflatten(1, coarse.shape[2:])
+        more = self.back(even(places)).unflatten(1, coarse.shape[2:])
         return fine, coarse + more.permute(0, 3, 1, 2), embedding
-
-
-def _even(h: Tensor) -> Tensor:
-    """Of mean 0 and variance 1."""
-    return nn.functional.layer_norm(h, h.shape[-1:])

@@ -16,6 +16,7 @@ Shape letters: B rows, K particles of a row.
 import torch
 from torch import Tensor
 
+from conjoin.core.random import resampled
 from conjoin.core.shapes import Bool, Float, Int
 
 __all__ = ["degenerate", "survivors"]
@@ -30,15 +31,13 @@ def degenerate(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, " B"]:
 
 
 def survivors(
-    log_weight: Float[Tensor, "B K"], generator: torch.Generator | None
+    log_weight: Float[Tensor, "B K"],
+    poor: Bool[Tensor, " B"],
+    generator: torch.Generator | None,
 ) -> Int[Tensor, " N"]:
-    """The particle of all rows that each goes on from: of degenerate rows by systematic resampling
-    (J. Carpenter, P. Clifford and P. Fearnhead (1999), Improved particle filter for nonlinear
-    problems), of others itself."""
+    """The particle of all rows that each goes on from: of ``poor`` rows by systematic resampling,
+    of others itself."""
     rows, count = log_weight.shape
-    start = torch.rand(rows, 1, generator=generator, dtype=torch.float64)
-    ends = log_weight.softmax(1).cumsum(1)
-    points = (torch.arange(count, dtype=torch.float64) + start) / count
-    picked = torch.searchsorted(ends / ends[:, -1:], points).clamp_max(count - 1)
-    own = torch.where(degenerate(log_weight)[:, None], picked, torch.arange(count))
+    picked = resampled(log_weight.softmax(1), count, generator)
+    own = torch.where(poor[:, None], picked, torch.arange(count))
     return (own + count * torch.arange(rows)[:, None]).flatten()

@@ -13,9 +13,9 @@ first, by -log P(x | k), and then the transformer, from codes that stay as they 
 What is known of a picture in part is met by sequential Monte Carlo: each row has several particles,
 whose codes are drawn by p and by how well each alone goes with what is known of its patch; they
 count by how probable that was, are resampled where few of them count, and in the end one of them is
-drawn, by log P of all that is known (A. Doucet, N. de Freitas and N. Gordon
-(2001), Sequential Monte Carlo methods in practice, section 1.3; P. Guarniero, A. Johansen and A.
-Lee (2017), The iterated auxiliary particle filter, on functions that look ahead).
+drawn, by log P of all that is known (A. Doucet, N. de Freitas and N. Gordon (2001), Sequential
+Monte Carlo methods in practice, section 1.3; P. Guarniero, A. Johansen and A. Lee (2017), The
+iterated auxiliary particle filter, on functions that look ahead).
 
 Shape letters: B rows, D = C H W pixels, M places, V codes, K particles of a row, F features.
 
@@ -62,18 +62,16 @@ from conjoin.families.autoregressive.particles import degenerate, survivors
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.families.deep import starting_rows
 from conjoin.families.diffusion.picture import (
-    AVERAGED_SHARE,
-    MAX_MEMORY,
-    PICTURES_SEEN_BOUNDS,
     TILES_PER_SIDE,
     TYPICAL_ROWS,
     greys,
+    recipe_of,
     row_of,
     withheld,
     words_of,
 )
 from conjoin.nets.picture_codes import PictureCodes
-from conjoin.nets.precision import check_precision, computing_in, fastest
+from conjoin.nets.precision import computing_in, settled
 
 __all__ = ["PictureTokens", "PictureTokensDensity"]
 
@@ -175,24 +173,10 @@ class PictureTokens(Config):
         object.__setattr__(self, "code_levels", tuple(levels))
 
     def in_precision(self, precision: str) -> Self:
-        check_precision(precision)
-        own = check_precision(self.precision) if precision == "auto" else precision
-        return dataclasses.replace(self, precision=fastest() if own == "auto" else own)
+        return dataclasses.replace(self, precision=settled(self.precision, precision))
 
     def recipe(self, rows: int) -> Recipe:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
-        least, most = PICTURES_SEEN_BOUNDS
-        planned = max(least, min(most, 30 * rows)) // self.batch
-        steps = planned if self.steps is None else self.steps
-        return Recipe(
-            steps=steps,
-            batch=self.batch,
-            rate=self.rate,
-            decay=self.decay,
-            memory=min(MAX_MEMORY, max(0.0, 1 - 1 / (AVERAGED_SHARE * steps))),
-            matrix_rate=self.matrix_rate,
-        )
+        return recipe_of(self, rows)
 
     @classmethod
     def today(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -526,23 +510,17 @@ class PictureTokensDensity(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
         """Pictures that are known in part are gone on with; others are drawn."""
-        none = ~event.mask.any(1)
-        out = event.value.clone()
-        some = ~none & ~event.mask.all(1)
-        for rows, fill, chunk in (
-            (none, self._anew, self._at_once),
-            (some, self._filled, self._filled_at_once),
-        ):
-            where = rows.nonzero()[:, 0]
-            for part in where.split(chunk) if len(where) else ():
-                told = None if context is None else context.take(part)
-                out[part] = fill(event.take(part), told, generator)
-        return Event(torch.where(event.mask, event.value, out))
 
-    def _anew(
-        self, event: Event, context: Event | None, generator: torch.Generator | None
-    ) -> Float[Tensor, "b D"]:
-        return self._sample(event.rows, context, generator).value
+        def told(rows: Tensor) -> Event | None:
+            return None if context is None else context.take(rows)
+
+        none = (~event.mask.any(1)).nonzero()[:, 0]
+        some = (event.mask.any(1) & ~event.mask.all(1)).nonzero()[:, 0]
+        out = event.value.clone()
+        out[none] = self._sample(len(none), told(none), generator).value
+        for part in some.split(self._filled_at_once) if len(some) else ():
+            out[part] = self._filled(event.take(part), told(part), generator)
+        return Event(torch.where(event.mask, event.value, out))
 
     @property
     def _at_once(self) -> int:
@@ -588,7 +566,7 @@ class PictureTokensDensity(Density):
             log_weight = log_weight + log_own.logsumexp(1).view(rows, count)
             poor = degenerate(log_weight)
             if bool(poor.any()):
-                again = survivors(log_weight, generator)
+                again = survivors(log_weight, poor, generator)
                 state = state.take(again)
                 codes = codes[again]
                 lent = lent[again]

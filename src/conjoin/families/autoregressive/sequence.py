@@ -63,7 +63,7 @@ from conjoin.nets.decoder import Decoder
 from conjoin.nets.decoder_rows import ManyRows
 from conjoin.nets.decoder_steps import MAX_ROWS
 from conjoin.nets.encoders import PLACE_WIDTH, RecordEncoder
-from conjoin.nets.precision import check_precision, computing_in, fastest
+from conjoin.nets.precision import computing_in, settled
 from conjoin.nets.sequence import SequenceNet
 
 __all__ = ["Sequence", "SequenceDensity"]
@@ -215,9 +215,7 @@ class Sequence(Config):
         return (self.width, self.blocks) if self.size is None else SIZES[self.size]
 
     def in_precision(self, precision: str) -> Self:
-        check_precision(precision)
-        own = check_precision(self.precision) if precision == "auto" else precision
-        return dataclasses.replace(self, precision=fastest() if own == "auto" else own)
+        return dataclasses.replace(self, precision=settled(self.precision, precision))
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:

@@ -58,7 +58,7 @@ from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
 from conjoin.nets.inputs import EMBEDDED, Inputs, embedding_mark
-from conjoin.nets.precision import check_precision, fastest
+from conjoin.nets.precision import settled
 from conjoin.nets.text_encoder import TextEncoder
 from conjoin.nets.worded import UNKNOWN_WORD
 
@@ -68,6 +68,7 @@ __all__ = [
     "PictureDensity",
     "PictureDiffusion",
     "greys",
+    "recipe_of",
     "withheld",
     "words_of",
 ]
@@ -247,27 +248,28 @@ class PictureDiffusion(Config):
         ]
 
     def in_precision(self, precision: str) -> Self:
-        check_precision(precision)
-        own = check_precision(self.precision) if precision == "auto" else precision
-        return dataclasses.replace(self, precision=fastest() if own == "auto" else own)
+        return dataclasses.replace(self, precision=settled(self.precision, precision))
 
     def recipe(self, rows: int) -> Recipe:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
-        steps = (
-            max(PICTURES_SEEN_BOUNDS[0], min(PICTURES_SEEN_BOUNDS[1], 30 * rows)) // self.batch
-            if self.steps is None
-            else self.steps
-        )
-        memory = min(MAX_MEMORY, max(0.0, 1 - 1 / (AVERAGED_SHARE * steps)))
-        return Recipe(
-            steps=steps,
-            batch=self.batch,
-            rate=self.rate,
-            decay=self.decay,
-            memory=memory,
-            matrix_rate=self.matrix_rate,
-        )
+        return recipe_of(self, rows)
+
+
+def recipe_of(config: Any, rows: int) -> Recipe:
+    """Of pictures: as many of them as the config says, or as the rows are worth; a running mean
+    over the last of the steps."""
+    if config.steps is not None and config.steps < 1:
+        raise ValueError(f"steps must be at least 1, or None, got {config.steps!r}.")
+    least, most = PICTURES_SEEN_BOUNDS
+    planned = max(least, min(most, 30 * rows)) // config.batch
+    steps = planned if config.steps is None else config.steps
+    return Recipe(
+        steps=steps,
+        batch=config.batch,
+        rate=config.rate,
+        decay=config.decay,
+        memory=min(MAX_MEMORY, max(0.0, 1 - 1 / (AVERAGED_SHARE * steps))),
+        matrix_rate=config.matrix_rate,
+    )
 
 
 def _structure(context_space: Space | None, vectors: Tensor | None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ from conjoin.families.diffusion.point_counts import PointCounts, joint_code, spl
 from conjoin.nets.encoders import RecordEncoder
 from conjoin.nets.equivariant import BODIES, CloudNet, Told, squares
 from conjoin.nets.molecular_graph import BONDS, MAX_PATH, WALK_STEPS, MolecularGraph
-from conjoin.nets.precision import check_precision, computing_in, fastest
+from conjoin.nets.precision import computing_in, settled
 
 __all__ = ["PointsFlow", "PointsFlowDensity", "graph_of"]
 
@@ -177,9 +177,7 @@ class PointsFlow(Config):
             raise ValueError(f"width must be a multiple of heads={self.heads}, got {self.width!r}.")
 
     def in_precision(self, precision: str) -> Self:
-        check_precision(precision)
-        own = check_precision(self.precision) if precision == "auto" else precision
-        return dataclasses.replace(self, precision=fastest() if own == "auto" else own)
+        return dataclasses.replace(self, precision=settled(self.precision, precision))
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
