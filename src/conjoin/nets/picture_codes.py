@@ -36,6 +36,7 @@ from conjoin.nets.body import Body
 from conjoin.nets.decoder import HiddenConvolution
 from conjoin.nets.picture_autoencoder import places_per_side
 from conjoin.nets.precision import computing_in
+from conjoin.nets.surprise import pixel_surprise
 from conjoin.nets.unet import ChannelNorm
 from conjoin.util.memo import TensorMemo
 
@@ -202,10 +203,8 @@ class PictureCodes(nn.Module):
         return self._whole_weights(z)[..., : self.pixels[1], : self.pixels[2]]
 
     def _whole_weights(self, z: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B K H W"]:
-        """ln w, float64; float32 in a step of learning."""
-        with computing_in(self.precision if self.training else "float32", z.device.type):
-            logits = self.decoder(z)
-        logits = logits.float() if self.training else logits
+        """ln w, float64."""
+        logits = self.decoder(z)
         return (logits + self.palette.log_share.to(logits)[:, None, None]).log_softmax(1)
 
     def _log_levels(self) -> Float[Tensor, "K C L"]:
@@ -257,8 +256,27 @@ class PictureCodes(nn.Module):
         z: Float[Tensor, "B Z h w"],
     ) -> Float[Tensor, " B"]:
         """-log P of what is known, the mean over the pixels of which anything is."""
-        total = self.log_prob(value, z, mask).flatten(1).sum(1).double()
-        return -total / mask.any(1).flatten(1).sum(1).clamp_min(1)
+        if self.training and torch.is_grad_enabled():
+            total = self._surprise(value, mask, z).flatten(1).sum(1).double()
+        else:
+            total = -self.log_prob(value, z, mask).flatten(1).sum(1).double()
+        return total / mask.any(1).flatten(1).sum(1).clamp_min(1)
+
+    def _surprise(
+        self,
+        value: Float[Tensor, "B C H W"],
+        mask: Bool[Tensor, "B C H W"],
+        z: Float[Tensor, "B Z h w"],
+    ) -> Float[Tensor, "B H W"]:
+        """-``log_prob`` in a step of learning, float32."""
+        with computing_in(self.precision, z.device.type):
+            logits = self.decoder(z)[..., : self.pixels[1], : self.pixels[2]]
+        each, level, known = (
+            part.movedim(1, -1).flatten(0, 2) for part in (logits, value.long(), mask)
+        )
+        own = self._log_levels()
+        out = pixel_surprise(each, self.palette.log_share, own, level, known)
+        return out.view(len(value), *self.pixels[1:])
 
     def evidence(
         self, value: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]

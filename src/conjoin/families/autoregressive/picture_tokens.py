@@ -72,6 +72,7 @@ from conjoin.families.diffusion.picture import (
 )
 from conjoin.nets.picture_codes import PictureCodes
 from conjoin.nets.precision import computing_in, settled
+from conjoin.nets.surprise import token_surprise
 
 __all__ = ["PictureTokens", "PictureTokensDensity"]
 
@@ -212,10 +213,8 @@ class CodeWriter(SequenceDensity):
             return super()._log_p(event, told, written)
         with computing_in(self.config.precision):
             logits = self.net.compute(event.value[:, :-1], *self.net.cast(told))
-        log_p = -nn.functional.cross_entropy(
-            logits[..., : self.tokens].float().transpose(1, 2), event.value, reduction="none"
-        )
-        return torch.where(event.mask, log_p, 0.0).sum(1).double()
+        lost = token_surprise(logits[..., : self.tokens].flatten(0, 1), event.value.flatten())
+        return -torch.where(event.mask, lost.view_as(event.value), 0.0).sum(1).double()
 
     def told_at(
         self, codes: Int[Tensor, "B M"], context: Record
