@@ -2,7 +2,7 @@
 
     python benchmarks/captions.py [--rows 20000] [--seconds 1500] [--prompts 500] [--save FOLDER]
     python benchmarks/captions.py --side 64 --pictures latent_diffusion
-    python benchmarks/captions.py --model FOLDER [--candidates 8]
+    python benchmarks/captions.py --model FOLDER [--candidates 8] [--guidance 0.5]
 
 A model of a table of pictures and captions alone (``conjoin.datasets.draw_scenes``, 32 x 32) is
 fitted, or taken from a folder. *drawn*: pictures for prompts whose pairs of colour and shape the
@@ -16,7 +16,7 @@ noise: whether the new colour is there, whether all other slots hold, and how ma
 *unfamiliar*: what ``decide`` says of other pictures with captions of scenes, and of X-rays, digits
 and emoji that are asked for one, at 5 % false alarms. ``--candidates``: pictures that are drawn for
 each prompt, of which one is kept in proportion to how probable the prompt is given it, as
-``sample(candidates=...)`` does. Seconds are of the CPU.
+``sample(candidates=...)`` does; ``--guidance``: how much the prompts are exaggerated. Seconds are of the CPU.
 """
 
 import argparse
@@ -257,6 +257,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=32, help="pixels a side")
     parser.add_argument("--pictures", default=None, help="family of the pictures")
+    parser.add_argument("--guidance", type=float, default=None, help="of the pictures")
     parser.add_argument("--candidates", type=int, default=None, help="pictures for each prompt")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -269,7 +270,7 @@ def main():
     else:
         model = load(asked.model)
     print(f"{'':43s} found  ceiling, floor")
-    with walking(Walk(candidates=asked.candidates)):
+    with walking(Walk(guidance=asked.guidance, candidates=asked.candidates)):
         measure(model, draw, asked)
 
 

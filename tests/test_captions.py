@@ -194,8 +194,10 @@ def test_steps_and_guidance_are_asked_of_a_draw(fitted):
     with pytest.raises(ValueError, match="guidance must be a number of at least 0, got -1"):
         fitted.sample(1, guidance=-1.0)
     table = conjoin.JointDensity(family="mixture").fit(pd.DataFrame({"x": np.arange(50.0)}))
-    with pytest.raises(ValueError, match="guidance and steps are for families that draw rows out"):
+    with pytest.raises(ValueError, match="steps=3 is for families that draw rows out of noise"):
         table.sample(1, steps=3)
+    with pytest.raises(ValueError, match="guidance=1 is for families that draw pictures out of"):
+        table.sample(1, guidance=1.0)
 
 
 def same(first, second):

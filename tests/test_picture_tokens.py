@@ -505,6 +505,71 @@ def test_candidates_are_chosen_by_how_probable_their_caption_is(fitted, monkeypa
         assert density.status_of_draws.value == "approximate"
 
 
+def test_guidance_exaggerates_what_codes_are_told_by_so_much():
+    data = Event(torch.randint(3, (60, 4), generator=stream(0)).double())
+    classes = Space((), (Variable("y", "category", cardinality=2),))
+    told = Event(torch.arange(60).remainder(2).double())
+    config = PictureTokens(**{**SMALL, "code_levels": (3,)})
+    density = PictureTokensDensity.build(
+        of_pixels(2, 3), config, data, stream(0), context=told, context_space=classes
+    )
+    for parameter in density.writer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    words = torch.cartesian_prod(*[torch.arange(3)] * 4)
+    one = Event(torch.ones(81).double())
+    with torch.no_grad():
+        # log p of each word step by step: told, and told nothing
+        steps = [
+            density.writer.told_at(words, density._record(context, 81))[0] for context in (one, None)
+        ]
+        strength = 1.5
+        led = torch.zeros(81, dtype=torch.float64)
+        for place in range(4):
+            score = (1 + strength) * steps[0][:, place] - strength * steps[1][:, place]
+            stem = words[:, :place]
+            same = (stem[:, None] == stem).all(2) if place else torch.ones(81, 81).bool()
+            each = [same & (words[:, place] == code) for code in range(3)]
+            # of words with the same beginning, one for each code that may follow
+            value = torch.stack([torch.where(some, score, -torch.inf).amax(1) for some in each], 1)
+            led = led + score - value.logsumexp(1)
+        assert abs(float(led.logsumexp(0))) < 1e-9
+        rows = 6_000
+        context = Event(torch.ones(rows).double())
+        with walking(Walk(guidance=strength)):
+            z = density._drawn(rows, context, stream(1))
+            assert density.status_of_draws.value == "approximate"
+        plain = density._drawn(200, context.take(slice(0, 200)), stream(1))
+        with walking(Walk(guidance=0.0)):
+            assert torch.equal(density._drawn(200, context.take(slice(0, 200)), stream(1)), plain)
+            assert density.status_of_draws.value == "lower bound"
+    codes = (z.flatten(1)[:, None] - density.coder.vectors(words.view(-1, 2, 2)).flatten(1)).abs()
+    share = torch.bincount(codes.sum(2).argmin(1), minlength=81) / rows
+    assert (share - led.exp()).abs().sum() / 2 < 0.06  # total variation, by chance about .04
+
+
+def test_guidance_needs_something_that_is_told(fitted):
+    given = {"caption": "bright wall and sky"}
+    plain, _ = fitted.sample(8, given=given, random_state=0)
+    led, _ = fitted.sample(8, given=given, random_state=0, guidance=2.0)
+    assert "guidance 2), so these are no draws of the model" in led.attrs["status"]
+    for way in (plain, led):
+        assert way["caption"].tolist() == [given["caption"]] * 8
+    changed = [
+        np.any(a.pixels != b.pixels) for a, b in zip(plain["picture"], led["picture"], strict=True)
+    ]
+    assert any(changed)
+    way = fitted.unfold(2, given=given, random_state=0, guidance=2.0)
+    first, _ = fitted.sample(2, given=given, random_state=0, guidance=2.0)
+    assert np.array_equal(way[-1]["picture"][0].pixels, first["picture"][0].pixels)
+    with pytest.raises(ValueError, match="steps=4 is for families that draw rows out of noise"):
+        fitted.sample(1, given=given, steps=4)
+    alone = conjoin.JointDensity(
+        family=PictureTokens(**SMALL, steps=2), random_state=0
+    ).fit(np.stack(shown(40)["picture"].tolist()))
+    with pytest.raises(ValueError, match="this model tells nothing to the pictures that it draws"):
+        alone.sample(1, guidance=1.0)
+
+
 def test_nothing_is_asked_of_no_rows():
     density, data = small_density()
     assert density.features(data.take(slice(0, 0))).shape == (0, 16)

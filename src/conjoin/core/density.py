@@ -173,8 +173,10 @@ class Density(nn.Module, abc.ABC):
     takes_bytes: ClassVar[bool] = False
     # whether p(y | x) is learned on its features together with p(x), unless another is asked for
     shared_backbone: ClassVar[bool] = False
-    # whether it draws from noise on, in steps whose number, and guidance, ``sampling.walking`` says
+    # whether it draws from noise on, in steps whose number ``sampling.walking`` says
     walks: ClassVar[bool] = False
+    # whether what it is told can be exaggerated in draws, by as much as ``sampling.walking`` says
+    guides: ClassVar[bool] = False
     # whether it draws pictures from strings, and chooses among as many as ``sampling.walking`` says
     chooses: bool = False
     # whether its network draws strings, also rounded to what ``sampling.sampling`` says

@@ -318,10 +318,10 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             frame. A y that a predictor adds is drawn for each row by itself. Of family="forest",
             and of all rows, without y, given and where.
         guidance : float, optional
-            Of pictures and others that are drawn out of noise: how much what they are told, such
-            as a class or a caption, is exaggerated. By default as the family's settings say, in
-            which it is 0. Others than 0 give no draws of p; ``X.attrs["status"]`` says so of a
-            frame.
+            Of pictures and others that are drawn out of noise, and of pictures in codes: how much
+            what they are told, such as a class or a caption, is exaggerated. By default as the
+            family's settings say, in which it is 0. Others than 0 give no draws of p;
+            ``X.attrs["status"]`` says so of a frame.
         steps : int, optional
             Of the way from noise. By default as the family's settings say.
         candidates : int, optional

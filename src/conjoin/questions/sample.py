@@ -127,7 +127,7 @@ def blocks_of_draws(n: int, rows: int, seed: int) -> list[tuple[int, int]]:
 
 
 def _check_walk(model: Model, walk: Walk) -> None:
-    """ValueError where the rows do not come out of noise, nothing is told that guidance could
+    """ValueError where rows do not come out of noise in steps, nothing is told that guidance could
     exaggerate, or nothing is drawn from a string."""
     parts = [part for part in model.joint.modules() if isinstance(part, Density)]
     if walk.chosen and not any(part.chooses for part in parts):
@@ -135,19 +135,25 @@ def _check_walk(model: Model, walk: Walk) -> None:
             f"candidates={walk.candidates!r} chooses among pictures that are drawn from a string, "
             f"and the family of this model ({model.card['family']}) draws none so: leave it out."
         )
-    if walk.guidance is None and walk.steps is None:
-        return
-    walkers = [part for part in parts if part.walks]
-    if not walkers:
+    if walk.steps is not None and not any(part.walks for part in parts):
         raise ValueError(
-            "guidance and steps are for families that draw rows out of noise, and that of this "
-            f"model ({model.card['family']}) does not, or has settings of its own for them: leave "
-            "them out."
+            f"steps={walk.steps!r} is for families that draw rows out of noise, and that of this "
+            f"model ({model.card['family']}) does not, or has a setting of its own for them: leave "
+            "it out."
         )
-    if walk.guidance and not any(part.is_told for part in walkers):
+    if walk.guidance is None:
+        return
+    able = [part for part in parts if part.guides]
+    if not able:
+        raise ValueError(
+            f"guidance={walk.guidance:g} is for families that draw pictures out of noise or in "
+            f"codes, and that of this model ({model.card['family']}) does not, or has a setting of "
+            "its own for it: leave it out."
+        )
+    if walk.guidance and not any(part.is_told for part in able):
         raise ValueError(
             f"guidance={walk.guidance:g} exaggerates what a draw is told, and this model tells "
-            "nothing to what it draws out of noise: leave it out."
+            "nothing to the pictures that it draws: leave it out."
         )
 
 

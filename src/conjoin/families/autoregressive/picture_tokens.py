@@ -10,6 +10,13 @@ that the encoder says. ``conjoin.nets.picture_codes`` has the autoencoder, ``seq
 transformer, to whose tokens the words of the context are places. In a fit the autoencoder learns
 first, by -log P(x | k), and then the transformer, from codes that stay as they are.
 
+Draws may exaggerate what they are told, by s: code by code from
+
+    ln q(k_i | k_<i, c) = (1 + s) ln p(k_i | k_<i, c) - s ln p(k_i | k_<i) + const
+
+(J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, equation 6, of codes as in H.
+Chang et al. (2023), Muse). Those are no draws of p.
+
 What is known of a picture in part is met by sequential Monte Carlo: each row has several particles,
 whose codes are drawn by p and by how well each alone goes with what is known of its patch; they
 count by how probable that was, are resampled where few of them count, and in the end one of them is
@@ -49,6 +56,7 @@ from conjoin.core import (
     Record,
     RecordSpace,
     Space,
+    Status,
     Variable,
     categorical,
     seeded,
@@ -57,6 +65,7 @@ from conjoin.core import (
 from conjoin.core.device import on_device
 from conjoin.core.event import slices
 from conjoin.core.learning import share_done
+from conjoin.core.sampling import walk
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.autoregressive.particles import degenerate, survivors
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
@@ -195,8 +204,47 @@ class PictureTokens(Config):
         return True
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """What the continuation of codes needs that are told something, and of the same ones told
+    nothing."""
+
+    told: Any
+    untold: Any
+    strength: float
+
+    def take(self, rows: Int[Tensor, " b"]) -> Self:
+        """Some of the rows."""
+        return dataclasses.replace(self, told=self.told.take(rows), untold=self.untold.take(rows))
+
+
 class CodeWriter(SequenceDensity):
-    """p(codes | context): strings that all have as many codes as there are places."""
+    """p(codes | context): strings that all have as many codes as there are places. Draws exaggerate
+    the context by the guidance of ``sampling.walk``."""
+
+    guides = True
+
+    @property
+    def is_told(self) -> bool:
+        return bool(self.context_space.blocks)
+
+    def _begin_draws(self, rows: int, context: Record, net: Any = None) -> Any:
+        net = net or self._drawing_net(rows)
+        told = super()._begin_draws(rows, context, net)
+        strength = walk().guidance
+        if not strength or not self.is_told:
+            return told
+        nothing = self.context_space.check(Record(), rows)
+        return _Pair(told, super()._begin_draws(rows, nothing, net), strength)
+
+    def _step(self, state: Any, token: Tensor | None) -> tuple[Any, Float[Tensor, "B V1"]]:
+        if not isinstance(state, _Pair):
+            return super()._step(state, token)
+        told, log_p = super()._step(state.told, token)
+        untold, log_base = super()._step(state.untold, token)
+        more = state.strength * (log_p - log_base)
+        led = torch.where(log_p.isfinite(), log_p + more, log_p).log_softmax(1)
+        return dataclasses.replace(state, told=told, untold=untold), led
 
     def _bounded(self, logits: Tensor, full: bool) -> Tensor:
         """None ends before the last place, and at that all do."""
@@ -234,6 +282,7 @@ class PictureTokensDensity(Density):
     conditional = True
     takes_columns = True
     takes_bytes = True
+    guides = True
 
     def __init__(
         self,
@@ -312,6 +361,16 @@ class PictureTokensDensity(Density):
             features=True,
             typical=True,
         )
+
+    @property
+    def is_told(self) -> bool:
+        return self.writer.is_told
+
+    @property
+    def status_of_draws(self) -> Status:
+        """Guided ones are no draws of p."""
+        guided = self.is_told and bool(walk().guidance)
+        return Status.APPROXIMATE if guided else super().status_of_draws
 
     # ------------------------------------------------------------------ pictures, codes, contexts
 

@@ -245,6 +245,7 @@ class CascadeDensity(Density):
     takes_columns = True
     takes_bytes = True
     walks = True
+    guides = True
 
     def __init__(
         self,

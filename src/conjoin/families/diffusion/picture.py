@@ -318,6 +318,7 @@ class PictureDensity(Density):
     takes_bytes = True
     shared_backbone = True
     walks = True
+    guides = True
     plain_numbers: ClassVar[int] = len(GREY_QUANTILES) + 2  # of the last reading of a picture
     shares: Tensor
 
