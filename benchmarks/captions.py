@@ -16,7 +16,8 @@ noise: whether the new colour is there, whether all other slots hold, and how ma
 *unfamiliar*: what ``decide`` says of other pictures with captions of scenes, and of X-rays, digits
 and emoji that are asked for one, at 5 % false alarms. ``--candidates``: pictures that are drawn for
 each prompt, of which one is kept in proportion to how probable the prompt is given it, as
-``sample(candidates=...)`` does; ``--guidance``: how much the prompts are exaggerated. Seconds are of the CPU.
+``sample(candidates=...)`` does; ``--guidance``: by how much what prompts say is exaggerated.
+Seconds are of the CPU.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Pictures in latent space, and in two stages: bounds, draws, what is told, what is kept."""
 
 import math
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 import conjoin
 from conjoin.core import Event, Space, Variable, stream
+from conjoin.core.sampling import Walk, walking
 from conjoin.core.warnings import ColumnWarning
 from conjoin.datasets import draw_scenes
 from conjoin.families.diffusion.cascade import Cascade, CascadeDensity
@@ -143,6 +145,75 @@ def test_the_small_picture_is_a_function_of_the_large_one():
         CascadeDensity(of_pixels(5), Cascade(), {}, None)
     with pytest.raises(ValueError, match="upper has no setting 'rate' of its own"):
         Cascade(upper={"rate": 0.1})
+
+
+CODED = {"codes": {"size": 0.125, "blocks": 1, "code_levels": (3,)}, "upper_share": 0.25}
+
+
+def coded_cascade(rows=20, **settings):
+    space = of_pixels(8)
+    data = Event(torch.randint(256, (rows, 64), generator=stream(0)).double())
+    config = Cascade(size=0.25, points=3, axes=0, **{**CODED, **settings})
+    return CascadeDensity.build(space, config, data, stream(0)), data
+
+
+def test_the_small_picture_can_be_written_in_codes():
+    density, data = coded_cascade()
+    small = density.small(data)
+    assert density.base.coder.pixels == (1, 4, 4)
+    parts = density.base.log_prob(small) + density.upper._log_prob(data, small, None)
+    assert torch.equal(density.log_prob(data), parts)
+    assert density.notices(data)[0].startswith("Pictures that are rebuilt from their codes")
+    with walking(Walk(steps=2)):
+        way = density.unfold_given(density.space.unknown(3), generator=stream(1))
+        assert torch.equal(way[-1], density.sample(3, generator=stream(1)).value)
+    half = data.hide(torch.arange(64) % 8 < 4)
+    filled = density.sample_conditional(half, generator=stream(2)).value
+    assert torch.equal(filled[half.mask], data.value[half.mask])
+
+
+def test_the_second_stage_learns_from_a_share_of_the_rows(monkeypatch):
+    density, data = coded_cascade()
+    first = torch.arange(20.0).double()
+    monkeypatch.setattr(density.base, "_losses", lambda event, told, noise: first[: event.rows])
+    seen = []
+
+    def losses(event, told, noise):
+        seen.append((event.rows, told.rows))
+        return torch.ones(event.rows, dtype=torch.float64)
+
+    monkeypatch.setattr(density.upper, "_losses", losses)
+    whole = density._losses(data, None, None)
+    assert torch.equal(whole, first + 1) and seen == [(20, 20)]
+    density.train()
+    some = density._losses(data, None, None)
+    assert seen[1] == (5, 5) and float(some.sum()) == float(whole.sum())  # the mean is the same
+    assert len(density._losses(data.take(slice(0, 0)), None, None)) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"codes": {"batch": 2}}, "codes={'batch': ...} is a setting of both stages"),
+        ({"codes": {"sise": 2}}, "codes has no setting 'sise'; choose from size, blocks"),
+        ({"codes": {"coding": 2}}, "coding must lie between 0 and 1, got 2"),
+        ({"codes": {}, "text_encoder": "x"}, "text_encoder is for stages out of noise"),
+        ({"upper_share": 0}, "upper_share must be above 0 and at most 1, got 0"),
+    ],
+)
+def test_settings_of_the_stages_are_refused_in_a_sentence(settings, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Cascade(**settings)
+
+
+def test_beside_words_the_small_picture_is_written_in_codes():
+    found = Cascade.beside_words({})
+    assert found["codes"] == {} and found["upper_share"] == 0.25 and found["batch"] == 64
+    assert Cascade.beside_words({"batch": 8, "codes": {"size": 2}})["batch"] == 8
+    for asked in ({"palette": 8}, {"codes": None}):
+        assert Cascade(**Cascade.beside_words(asked)).codes is None
+    config = Cascade(rate=0.5, codes={"size": 0.5}).of_base
+    assert (config.rate, config.size) == (0.5, 0.5)
 
 
 def test_the_mode_of_a_cascade_is_of_each_row_by_itself_and_of_no_row_no_row():

@@ -520,7 +520,7 @@ def test_guidance_exaggerates_what_codes_are_told_by_so_much():
     with torch.no_grad():
         # log p of each word step by step: told, and told nothing
         steps = [
-            density.writer.told_at(words, density._record(context, 81))[0] for context in (one, None)
+            density.writer.told_at(words, density._record(each, 81))[0] for each in (one, None)
         ]
         strength = 1.5
         led = torch.zeros(81, dtype=torch.float64)
@@ -563,9 +563,9 @@ def test_guidance_needs_something_that_is_told(fitted):
     assert np.array_equal(way[-1]["picture"][0].pixels, first["picture"][0].pixels)
     with pytest.raises(ValueError, match="steps=4 is for families that draw rows out of noise"):
         fitted.sample(1, given=given, steps=4)
-    alone = conjoin.JointDensity(
-        family=PictureTokens(**SMALL, steps=2), random_state=0
-    ).fit(np.stack(shown(40)["picture"].tolist()))
+    alone = conjoin.JointDensity(family=PictureTokens(**SMALL, steps=2), random_state=0).fit(
+        np.stack(shown(40)["picture"].tolist())
+    )
     with pytest.raises(ValueError, match="this model tells nothing to the pictures that it draws"):
         alone.sample(1, guidance=1.0)
 

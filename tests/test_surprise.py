@@ -13,7 +13,7 @@ CHANNELS, LEVELS, COLOURS = 3, 16, 5
 
 @pytest.fixture(autouse=True)
 def few_at_once(monkeypatch):
-    monkeypatch.setattr(surprise, "NUMBERS_AT_ONCE", 3 * COLOURS)  # several parts, the last not full
+    monkeypatch.setattr(surprise, "NUMBERS_AT_ONCE", 3 * COLOURS)  # the last not full
 
 
 def _logits(rows, width, dtype=torch.float32):
@@ -44,7 +44,7 @@ def _compared(ours, plain, logits, tolerance):
     assert found.dtype == logits.dtype
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_tokens_are_surprising_as_torch_says(dtype, tolerance):
     logits = _logits(11, 7, dtype)
     token = torch.randint(7, (11,), generator=stream(6))
@@ -56,7 +56,7 @@ def test_tokens_are_surprising_as_torch_says(dtype, tolerance):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_pixels_are_surprising_as_their_mixture_says(dtype, tolerance, whole):
     logits = _logits(11, COLOURS, dtype)
     share, table, level, known = _pixels(11)

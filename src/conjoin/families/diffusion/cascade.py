@@ -10,6 +10,11 @@ spends on these is missing from the sum. So the sum is a lower bound of log p(x)
 that are drawn in two stages, even where both stages are exact; each is a bound of its own
 (``conjoin.families.diffusion.picture``). In nats, of the discrete picture.
 
+The small picture comes out of noise as well, or is written in codes
+(``conjoin.families.autoregressive.picture_tokens``), which learn what stands where from far fewer
+pictures. The second stage only sharpens what it is told, and can learn from fewer rows of each
+step.
+
 The network of the second stage corrects a Gaussian about the enlarged picture u,
 
     G(z; s) = (z / s^2 + u / v) / (1 / s^2 + 1 / v),     c_out^2 = 1 / (1 / s^2 + 1 / v),
@@ -52,6 +57,8 @@ from conjoin.core.capabilities import worst
 from conjoin.core.device import on_device
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
+from conjoin.families import check_settings
+from conjoin.families.autoregressive.picture_tokens import PictureTokens
 from conjoin.families.diffusion.denoiser import WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.picture import (
@@ -77,13 +84,41 @@ class Cascade(PictureDiffusion):
     upper : mapping or None, default None
         Settings of the second stage that differ: ``size``, ``blocks``, ``dropout``, ``points``,
         ``sampler``, ``sampling_steps``, ``guidance``, ``repeats``, ``body`` or ``noise_centre``.
+    codes : mapping or None, default None
+        Settings of ``PictureTokens`` for the first stage, {} for its own, but for ``steps``,
+        ``batch``, ``rate``, ``decay``, ``matrix_rate`` and ``precision``, which both stages share.
+        None: the first stage is a diffusion too.
+    upper_share : float, default 1.0
+        Share of the rows of a step from which the second stage learns.
     """
 
     upper: Mapping[str, Any] | None = None
+    codes: Mapping[str, Any] | None = None
+    upper_share: float = 1.0
 
+    implied: ClassVar[dict[str, Any]] = {
+        **PictureDiffusion.implied,
+        "codes": None,
+        "upper_share": 1.0,
+    }
+    unwritten: ClassVar[dict[str, Any]] = {
+        **PictureDiffusion.unwritten,
+        "codes": None,
+        "upper_share": 1.0,
+    }
     suggests_latents: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        for name in ("upper", "codes"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Mapping):
+                raise ValueError(f"{name} must be a mapping of settings, or None, got {value!r}.")
+        if not isinstance(self.upper_share, int | float) or not 0 < self.upper_share <= 1:
+            raise ValueError(
+                f"upper_share must be above 0 and at most 1, got {self.upper_share!r}."
+            )
+        if self.codes is not None:
+            self._check_codes(self.codes)
         wrong = [name for name in self.upper or {} if name not in UPPER_SETTINGS]
         if wrong:
             raise ValueError(
@@ -94,18 +129,56 @@ class Cascade(PictureDiffusion):
     def __hash__(self) -> int:  # settings are mappings, which have none
         return hash(repr(self))
 
+    def _check_codes(self, codes: Mapping[str, Any]) -> None:
+        for name in SHARED_SETTINGS:
+            if name in codes:
+                raise ValueError(
+                    f"codes={{{name!r}: ...}} is a setting of both stages: give it to the cascade."
+                )
+        check_settings(PictureTokens(), "codes", codes)
+        PictureTokens(**codes)
+        if self.text_encoder is not None:
+            raise ValueError(
+                "text_encoder is for stages out of noise, and codes learn their words: leave out "
+                "one of both."
+            )
+
+    @classmethod
+    def beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The first stage is written in codes, unless a setting is of another one."""
+        if asked.get("codes", {}) is None or any(name in asked for name in OF_NOISE):
+            return super().beside_words(asked)
+        return super().beside_words({**IN_CODES, **asked})
+
     @property
-    def of_base(self) -> PictureDiffusion:
-        """The config of the small picture."""
+    def _of_stages(self) -> PictureDiffusion:
+        """What both stages have."""
         own = {each.name: getattr(self, each.name) for each in dataclasses.fields(PictureDiffusion)}
         return PictureDiffusion(**own)
 
     @property
+    def of_base(self) -> PictureDiffusion | PictureTokens:
+        """The config of the small picture."""
+        if self.codes is None:
+            return self._of_stages
+        shared = {name: getattr(self, name) for name in SHARED_SETTINGS}
+        return PictureTokens(**self.codes, **shared)
+
+    @property
     def of_upper(self) -> PictureDiffusion:
         """The config of the picture given the small one."""
-        return dataclasses.replace(self.of_base, axes=0, palette=0, **(self.upper or {}))
+        return dataclasses.replace(self._of_stages, axes=0, palette=0, **(self.upper or {}))
 
 
+SHARED_SETTINGS = ("steps", "batch", "rate", "decay", "matrix_rate", "precision")
+OF_NOISE = ("axes", "even_axes", "palette", "text_encoder")  # settings of a first stage of noise
+# beside words: the second stage learns details alone, and from fewer rows
+IN_CODES: Mapping[str, Any] = {
+    "codes": {},
+    "upper": {"noise_centre": PictureDiffusion.noise_centre},
+    "upper_share": 0.25,
+    "batch": 64,
+}
 UPPER_SETTINGS = (
     "size",
     "blocks",
@@ -257,7 +330,10 @@ class CascadeDensity(Density):
         config = config.in_precision("auto")
         super().__init__(space, config, structure, context_space)
         small = _small_space(space)
-        self.base = PictureDensity(small, config.of_base, structure, context_space)
+        base = type(config.of_base).density
+        self.base = base(
+            small, config.of_base, structure if base is PictureDensity else None, context_space
+        )
         self.upper = _Upper(space, config.of_upper, structure, context_space)
 
     @classmethod
@@ -276,14 +352,14 @@ class CascadeDensity(Density):
         config = config.in_precision("auto")
         less = _lowered(data, _grid_of(space))
         known: dict[str, Any] = {"weight": weight, "context_space": context_space}
-        base = PictureDensity.build(
+        base = type(config.of_base).density.build(
             _small_space(space), config.of_base, less, generator, context=context, **known
         )
         # of the context alone scales of columns are known
         told = context if context_space is not None and context_space.shape else None
         upper = _Upper.build(space, config.of_upper, data, generator, context=told, **known)
         with seeded(stream(0, "replaced")):  # the stages are put in below
-            out = cls(space, config, base.structure, context_space)
+            out = cls(space, config, upper.structure, context_space)
         out.base = base
         out.upper = upper
         return out.eval()
@@ -331,7 +407,16 @@ class CascadeDensity(Density):
     ) -> Float[Tensor, " B"]:
         small = self.small(event)
         first = self.base._losses(small, context, generator)
-        return first + self.upper._losses(event, self._told(context, small), generator)
+        share = self.config.upper_share if self.training else 1.0
+        some = slice(0, max(1, round(share * event.rows)))
+        told = self._told(context, small).take(some)
+        second = self.upper._losses(event.take(some), told, generator)
+        scaled = second * (event.rows / max(1, len(second)))
+        return first + nn.functional.pad(scaled, (0, event.rows - len(second)))
+
+    def notices(self, event: Event) -> list[str]:
+        """Of the first stage."""
+        return self.base.notices(self.small(event))
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         return self.base._features(self.small(event))
@@ -364,7 +449,7 @@ class CascadeDensity(Density):
         grid = _small_grid(_grid_of(self.space))
         with torch.no_grad():
             told = self._conditioned(context, event.rows)
-            first = self.base._unfold(event.rows, told, generator)
+            first = self.base.unfold_given(self.small(event), told, generator=generator)
             whole = self._told(told, Event(first[-1]))
             second = self.upper._unfold(event.rows, whole, generator)
         shown = [_enlarged(state.unflatten(1, grid)).flatten(1) for state in first]
