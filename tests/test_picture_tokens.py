@@ -1,6 +1,7 @@
 """Pictures as codes: the autoencoder, the transformer that writes them, and how both learn."""
 
 import contextlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -545,6 +546,21 @@ def test_guidance_exaggerates_what_codes_are_told_by_so_much():
     codes = (z.flatten(1)[:, None] - density.coder.vectors(words.view(-1, 2, 2)).flatten(1)).abs()
     share = torch.bincount(codes.sum(2).argmin(1), minlength=81) / rows
     assert (share - led.exp()).abs().sum() / 2 < 0.06  # total variation, by chance about .04
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("Bright wall and sky", "'Bright' is none of them (Did you mean 'bright'?)."),
+        ("bright  wall and sky", "one blank stands between words"),
+        ("bright wall and sky " * 3, "one blank stands between words"),
+        (" and ".join(["bright wall"] * 9), "of the words"),
+        (" and ".join(["bright wall"] * 9), "; this one has 26."),
+    ],
+)
+def test_a_prompt_that_can_not_be_read_is_told_why(fitted, caption, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        fitted.sample(1, given={"caption": caption}, random_state=0)
 
 
 def test_guidance_needs_something_that_is_told(fitted):

@@ -223,13 +223,16 @@ class SequenceCodec(Codec):
         return event._replace(observed=event.present)
 
     def unseen_words(self, name: Any, value: Any) -> str:
-        event = self.encode([value]).event
-        known = event.value[0, : int(event.there.sum())].tolist()
-        rest = self.unread_rest(value, known) if len(known) < self.capacity else ""
-        odd = f"; {rest!r} begins with what it has not seen" if rest else ""
+        codes = self.tokens.codes(value)
+        known = codes[: codes.index(-1)] if -1 in codes else codes
+        if len(known) < len(codes):
+            rest = self.unread_rest(value, known)
+            odd = self.tokens.unread(value) or f"{rest!r} begins with what it has not seen"
+        else:
+            odd = f"this one has {len(codes):,}"
         return (
             f"given asks for {name}{value[:SHOWN_CHARACTERS]!r}; the model knows strings of at "
-            f"most {self.capacity} of the {self.tokens.word} {self.tokens.shown!r}{odd}."
+            f"most {self.capacity} of the {self.tokens.word} {self.tokens.shown!r}; {odd}."
         )
 
     def oddest(self, rows: Rows, encoded: Encoded, nats: Tensor) -> list[str]:

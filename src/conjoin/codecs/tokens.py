@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 
 from conjoin.util.gguf import GGUF, is_gguf
 from conjoin.util.gguf_words import tokenizer_in_file, vocabulary_in_file
+from conjoin.util.near import did_you_mean
 from conjoin.util.pretrained import checked_folder, read_json, vocabulary_of
 
 __all__ = [
@@ -88,6 +89,10 @@ class Tokens(abc.ABC):
     def alone(self) -> tuple[str, ...]:
         """The text of each code by itself; none where codes write text only together."""
         return ()
+
+    def unread(self, string: str) -> str:
+        """Why a string can't be read, as the end of a sentence; "" where only its place is known."""
+        return ""
 
     def pieces(self, codes: Sequence[int], nats: Sequence[float]) -> list[tuple[str, float]]:
         """The tokens as text, each with its own number; those that only together write a character
@@ -192,6 +197,14 @@ class Words(Tokens):
     def codes(self, string: str) -> list[int]:
         words = _words_of(_checked(string))
         return [self._code.get(word, -1) for word in words] if _joined(words) == string else [-1]
+
+    def unread(self, string: str) -> str:
+        words = _words_of(string)
+        odd = next((word for word in words if word not in self._code), "")
+        if not odd or _joined(words) != string:
+            return "one blank stands between words, and none before a mark or at the end"
+        near = did_you_mean(odd, self.names).strip()
+        return f"{odd!r} is none of them" + (f" ({near})" if near else "")
 
     def text(self, codes: Sequence[int]) -> str:
         return _joined([self.names[code] for code in codes])
