@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import conjoin
+from conjoin.codecs.composite import codec_of
 from conjoin.core import Event, Space, Variable, stream
 from conjoin.core.sampling import Walk, walking
 from conjoin.core.warnings import ColumnWarning
@@ -381,3 +382,17 @@ def test_latents_are_suggested_from_64_pixels_on():
         words = [str(each.message) for each in caught if each.category is ColumnWarning]
         said.append(sum("{'family': 'latent_diffusion'}" in each for each in words))
     assert said == [1, 0]
+
+
+# ---------------------------------------------------------------------------- few captions
+
+
+def test_few_sentences_beside_pictures_are_said_to_become_a_category():
+    frame = captioned(40)
+    frame["caption"] = [["a red ring here", "a blue box there"][row % 2] for row in range(40)]
+    told = codec_of(frame, {}, ())[0].assumed
+    assert len(told) == 1 and told[0].startswith("Column 'caption' holds 2 different sentences in")
+    assert codec_of(frame, TYPES, ())[0].assumed == ()
+    assert codec_of(frame.assign(caption=["ring", "box"] * 20), {}, ())[0].assumed == ()
+    told = codec_of(captioned(40), {}, ())[0].assumed
+    assert len(told) == 1 and "is modelled as text" in told[0]

@@ -127,13 +127,34 @@ def _captions(raw: pd.DataFrame, kinds: Mapping[Any, Any], asked: Mapping[Any, J
 def _is_free_text(series: pd.Series) -> bool:
     """Whether cells are sentences, hardly any of which stands twice as often as it would among
     labels."""
-    known = series.dropna().tolist()
-    cells = [cell for cell in known if isinstance(cell, str)]
-    if not cells or len(cells) < len(known):
-        return False
-    words = sum(len(cell.split()) for cell in cells)
+    cells = _sentences(series)
     varied = len(set(cells)) >= min(MIN_TEXT_SHARE * len(cells), MIN_SENTENCES)
-    return varied and words >= MIN_WORDS * len(cells)
+    return bool(cells) and varied
+
+
+def _sentences(series: Any) -> list[str]:
+    """The cells, if they are some words each in the mean; else none."""
+    known = series.dropna().tolist() if isinstance(series, pd.Series) else []
+    cells = [cell for cell in known if isinstance(cell, str)]
+    words = sum(len(cell.split()) for cell in cells)
+    return cells if len(cells) == len(known) and words >= MIN_WORDS * len(cells) else []
+
+
+def _sentences_as_category(
+    raw: pd.DataFrame, found: Mapping[Any, Any], asked: Mapping[Any, JSON]
+) -> list[str]:
+    """What there is to say of sentences beside pictures that are so few that they are labels."""
+    if not any(kind is PictureColumn for kind, _ in found.values()):
+        return []
+    rest = [name for name in raw.columns if name not in found and not asked.get(name)]
+    cells = {name: _sentences(raw[name]) for name in rest if not _is_free_text(raw[name])}
+    return [
+        f"Column {name!r} holds {len(set(each)):,} different sentences in {len(each):,} rows "
+        f"beside pictures and is modelled as a category; to have it as text, say types={{{name!r}: "
+        "{'type': 'text'}}."
+        for name, each in cells.items()
+        if each
+    ]
 
 
 def _format_of_text(series: pd.Series) -> JSON:
@@ -211,6 +232,7 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
     asked = _asked_of(types, names)
     blanks = missing_of(missing, names)
     typed = [name for name in found if "type" not in asked.get(name, {})]
+    few = _sentences_as_category(raw, found, asked)
     raw = below(raw, home, picture_columns(raw, types, missing))
     blocks = []
     for name, (kind, words) in found.items():
@@ -222,12 +244,13 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
         blocks.append(block)
         raw = _with(raw, name, cells)
     codec = CompositeCodec(TableCodec(asked, blanks, **options), blocks)
-    codec.assumed = tuple(
+    as_text = (
         f"Column {name!r} holds free text beside pictures and is modelled as text; to leave it "
         "out, drop it."
         for name in typed
         if found[name][0] is StringColumn
     )
+    codec.assumed = (*as_text, *few)
     return codec, codec.frame(raw)
 
 

@@ -91,7 +91,8 @@ class Tokens(abc.ABC):
         return ()
 
     def unread(self, string: str) -> str:
-        """Why a string can't be read, as the end of a sentence; "" where only its place is known."""
+        """Why a string can't be read, as the end of a sentence; "" where no more is known than
+        its place."""
         return ""
 
     def pieces(self, codes: Sequence[int], nats: Sequence[float]) -> list[tuple[str, float]]:
