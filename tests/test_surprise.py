@@ -55,6 +55,16 @@ def test_tokens_are_surprising_as_torch_says(dtype, tolerance):
     _compared(lambda: token_surprise(logits, token), plain, logits, tolerance)
 
 
+def test_tokens_that_can_not_come_have_no_gradient():
+    logits = _logits(11, 7)
+    token = torch.randint(5, (11,), generator=stream(6))
+
+    def plain():
+        return torch.nn.functional.cross_entropy(logits[:, :5], token, reduction="none")
+
+    _compared(lambda: token_surprise(logits, token, 5), plain, logits, 1e-5)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_pixels_are_surprising_as_their_mixture_says(dtype, tolerance, whole):

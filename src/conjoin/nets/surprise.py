@@ -59,11 +59,15 @@ class _Surprise(torch.autograd.Function):
         return own * slope.to(own)[:, None], None
 
 
-def token_surprise(logits: Float[Tensor, "N V"], token: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """-log p of each token, nats."""
+def token_surprise(
+    logits: Float[Tensor, "N V"], token: Int[Tensor, " N"], count: int | None = None
+) -> Float[Tensor, " N"]:
+    """-log p of each token, nats; ``count``: only so many tokens, the first ones, may come."""
 
     def part(some: slice, each: Tensor) -> tuple[Tensor, Tensor]:
         at = token[some, None]
+        if count is not None:
+            each[:, count:] = -torch.inf
         total = each.logsumexp(1)
         out = total - each.gather(1, at)[:, 0]
         share = each.sub_(total[:, None]).exp_()

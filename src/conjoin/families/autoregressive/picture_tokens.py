@@ -261,7 +261,7 @@ class CodeWriter(SequenceDensity):
             return super()._log_p(event, told, written)
         with computing_in(self.config.precision):
             logits = self.net.compute(event.value[:, :-1], *self.net.cast(told))
-        lost = token_surprise(logits[..., : self.tokens].flatten(0, 1), event.value.flatten())
+        lost = token_surprise(logits.flatten(0, 1), event.value.flatten(), self.tokens)
         return -torch.where(event.mask, lost.view_as(event.value), 0.0).sum(1).double()
 
     def told_at(
