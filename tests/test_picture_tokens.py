@@ -515,7 +515,7 @@ def test_guidance_exaggerates_what_codes_are_told_by_so_much():
         of_pixels(2, 3), config, data, stream(0), context=told, context_space=classes
     )
     for parameter in density.writer.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
+        torch.nn.init.normal_(parameter, std=1.0)
     words = torch.cartesian_prod(*[torch.arange(3)] * 4)
     one = Event(torch.ones(81).double())
     with torch.no_grad():
@@ -545,7 +545,7 @@ def test_guidance_exaggerates_what_codes_are_told_by_so_much():
             assert density.status_of_draws.value == "lower bound"
     codes = (z.flatten(1)[:, None] - density.coder.vectors(words.view(-1, 2, 2)).flatten(1)).abs()
     share = torch.bincount(codes.sum(2).argmin(1), minlength=81) / rows
-    assert (share - led.exp()).abs().sum() / 2 < 0.06  # total variation, by chance about .04
+    assert (share - led.exp()).abs().sum() / 2 < 0.02  # by chance .003; plain draws have .25
 
 
 @pytest.mark.parametrize(

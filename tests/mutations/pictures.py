@@ -8,6 +8,8 @@ GAUSSIAN = ("tests/test_wiener.py",)
 WALKS = (FILE, "-k", "walk or levels")
 PALETTE = ("tests/test_palette.py", "-m", "not slow")
 TOKENS = ("tests/test_picture_tokens.py", "-m", "not slow")
+SURPRISE = ("tests/test_surprise.py",)
+CASCADE = ("tests/test_picture_stages.py", "-k", "share_of_the_rows")
 NET = (FILE, "-k", "network_gives or batch or hears")
 STUDENT = ("tests/test_distilling.py", "-m", "not slow")
 JOINT = (FILE, "-k", "one_network or painted or saved")
@@ -78,6 +80,35 @@ MUTATIONS = [
             "strings of codes may end early",
             "before = before.masked_fill(end, -torch.inf)",
             "before = before + 0.0",
+        ),
+        (
+            "guidance takes what is not told away once too often",
+            "more = state.strength * (log_p - log_base)",
+            "more = state.strength * log_p - (1 + state.strength) * log_base",
+            (TOKENS[0], "-k", "guidance_exaggerates"),
+        ),
+    ),
+    *at(
+        "nets/surprise.py",
+        SURPRISE,
+        (
+            "the gradient of a pixel forgets what is known of it",
+            ".sub_(given.sub_(right[:, None]).exp_())",
+            "",
+        ),
+        (
+            "channels that are not known count",
+            "given += own if whole else own.masked_fill_(~known[some, channel, None], 0.0)",
+            "given += own",
+        ),
+    ),
+    *at(
+        "families/diffusion/cascade.py",
+        CASCADE,
+        (
+            "fewer rows of the second stage count less",
+            "second * (event.rows / max(1, len(second)))",
+            "second",
         ),
     ),
     *at(
