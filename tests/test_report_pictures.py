@@ -9,6 +9,7 @@ import webbrowser
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,8 +18,10 @@ from conjoin import JointClassifier, JointDensity, datasets
 from conjoin.core import CapabilityError, Event, stream
 from conjoin.demos import images as demo_images
 from conjoin.families.diffusion.picture import PictureDiffusion
+from conjoin.families.multimodal import Multimodal
 from conjoin.joints import reweighted as reweighting
-from conjoin.report import pictures, sections
+from conjoin.report import pairs, pictures, sections
+from conjoin.report.synthetic import synthetic_rows
 from conjoin.training import loop
 
 TINY = PictureDiffusion(
@@ -253,3 +256,59 @@ def test_without_the_pictures_the_demo_says_so(monkeypatch, capsys):
         capsys.readouterr().err
         == "The demo needs the pictures of PneumoniaMNIST. They cannot be fetched.\n"
     )
+
+
+# ------------------------------------------------------------------- pictures beside other columns
+
+
+def captioned(rows, seed=0):
+    """Dark and bright pictures that a caption tells, and a number."""
+    random = np.random.default_rng(seed)
+    bright = random.integers(0, 2, rows)
+    noise = random.integers(-30, 31, (rows, 8, 8, 1))
+    images = (128 + 60 * (2 * bright - 1)[:, None, None, None] + noise).astype(np.uint8)
+    places = random.choice(["wall", "sheet", "cloth", "door", "sky", "sea"], (rows, 2))
+    captions = [
+        f"{'bright' if each else 'dark'} {' and '.join(two)}"
+        for each, two in zip(bright, places, strict=True)
+    ]
+    cells = {"picture": pd.Series(list(images), dtype=object), "caption": captions}
+    return pd.DataFrame(cells | {"age": random.normal(50, 9, rows)})
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A model of captioned pictures beside a number, and rows that it has not seen."""
+    tiny = {"family": "picture_tokens", "size": 0.125, "blocks": 1, "steps": 6, "batch": 16}
+    family = Multimodal(
+        columns="mixture",
+        pictures={**tiny, "code_levels": (4, 4)},
+        strings={"width": 16, "blocks": 1},
+        precision="float32",
+    )
+    types = {"caption": {"type": "text", "format": "words"}}
+    model = JointDensity(family=family, types=types, random_state=0)
+    return model.fit(captioned(160)), captioned(90, 1)
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_pictures_beside_columns_are_shown_and_read(pair, shown, tmp_path):
+    model, rows = pair
+    text = model.report(tmp_path / "page.html", rows, show_rows=shown).read_text(encoding="utf-8")
+    assert 'id="pairs"' in text and "What the model reads off these pictures: caption" in text
+    assert text.count("<img") == pairs.SHOWN_PICTURES * (3 if shown else 2)
+    assert ("No real picture stands in this report" in text) is not shown
+    assert "as these measures are of columns alone" in text
+    assert "more column" not in text
+
+
+def test_rows_of_pictures_and_words_alone_are_not_judged_as_columns():
+    codec = SimpleNamespace(blocks=(SimpleNamespace(name="picture"), SimpleNamespace(name="note")))
+    found = SimpleNamespace(
+        rows=SimpleNamespace(frame=captioned(4)[["picture"]]),
+        labelled=False,
+        model=SimpleNamespace(codec=codec, target=None),
+    )
+    drawn = SimpleNamespace(sample=lambda n, random_state: (captioned(2)[["picture"]], None))
+    with pytest.raises(ValueError, match="judged by their columns, and picture, note hold"):
+        synthetic_rows(drawn, found)

@@ -24,7 +24,13 @@ def synthetic_rows(estimator: Any, found: Answers) -> dict[str, Any] | None:
     drawn, y = estimator.sample(min(MAX_ROWS, len(frame) // 2), random_state=SEED)
     drawn = plain_frame(drawn)
     drawn = pd.DataFrame(drawn) if target is None else drawn.assign(**{target: y})
-    shared = [name for name in frame if name in drawn]
+    left_out = _no_columns(found.model.codec)
+    shared = [name for name in frame if name in drawn and name not in left_out]
+    if not set(shared) - {target}:
+        raise ValueError(
+            f"Synthetic rows are judged by their columns, and {', '.join(map(str, left_out))} "
+            "hold pictures, strings or molecules."
+        )
     judged = quality(frame[shared], drawn, None, target, rows=MAX_ROWS, random_state=SEED)
     measures = list(judged.table.columns)
     return {
@@ -38,7 +44,13 @@ def synthetic_rows(estimator: Any, found: Answers) -> dict[str, Any] | None:
         ],
         "tells": [str(name) for name, lost in judged.tells[:3] if lost > 0.01],
         "count": judged.rows,
+        "left_out": list(map(str, left_out)),
     }
+
+
+def _no_columns(codec: Any) -> list[Any]:
+    """Pictures, strings and molecules, which stand beside the columns of a table."""
+    return [block.name for block in getattr(codec, "blocks", ())]
 
 
 def _with_target(found: Answers, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:

@@ -39,6 +39,7 @@ CONTENTS = {
     "promises": "Rates asked and got",
     "flagged": "Rows not accepted",
     "samples": "What it draws",
+    "pairs": "Pictures",
     "surprise": "Least familiar strings",
     "strange": "Least familiar molecules",
     "way": "From noise to a picture",
