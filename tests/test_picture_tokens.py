@@ -13,6 +13,7 @@ from conjoin.core import Block, Event, Flat, Record, RecordSpace, Space, Variabl
 from conjoin.core.learning import learning_at
 from conjoin.core.sampling import Walk, walking
 from conjoin.core.warnings import ColumnWarning
+from conjoin.families.autoregressive import picture_tokens
 from conjoin.families.autoregressive.picture_tokens import PictureTokens, PictureTokensDensity
 from conjoin.families.multimodal import Multimodal
 from conjoin.nets.encoders import WordsEncoder
@@ -396,6 +397,16 @@ def test_codes_of_a_step_of_learning_are_those_of_answers():
         density.coder.float()
         learned = density.coder.train().codes(pictures)
     assert torch.equal(answers, learned)
+
+
+def test_the_autoencoder_learns_from_as_many_rows_as_have_so_many_pixels(monkeypatch):
+    density, data = small_density(side=4)
+    whole = density._coder_losses(density._pictures(data.value), density._pictures(data.mask))
+    density.train()
+    monkeypatch.setattr(picture_tokens, "CODED_PIXELS", 15 * 16)
+    some = density._coder_losses(density._pictures(data.value), density._pictures(data.mask))
+    assert torch.allclose(some[:15], 4 * whole[:15], rtol=1e-5)  # 15 of 60 rows stand for all
+    assert some.shape == (60,) and not some[15:].any()
 
 
 def test_outside_of_a_fit_the_loss_has_both_parts():

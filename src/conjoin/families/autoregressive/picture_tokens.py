@@ -95,6 +95,7 @@ MAX_FILLED_BYTES = 1 << 29  # of what is known in part, and weighed at once
 MORE_PARTICLES = 64
 PARTICLE_PAIRS = 1 << 12
 MODE_DRAWS = 8  # of a picture, of which the most probable one is its mode
+CODED_PIXELS = 1 << 16  # of a step, from which the autoencoder learns: 64 pictures of 32 x 32
 GREYS = 9  # numbers that ``greys`` makes of a picture
 KEPT_AXES = (96, 48, 16, 9)  # principal axes of each reading
 MIN_LEVELS = 3  # of a number of a code: with two the encoder begins where it learns nothing
@@ -423,7 +424,7 @@ class PictureTokensDensity(Density):
         first = done is not None and done < self.config.coding
         out = torch.zeros(event.rows, dtype=torch.float64)
         if first or done is None:
-            out = out + self._errors(pictures, mask)
+            out = out + self._coder_losses(pictures, mask)
         if not first:
             with torch.no_grad():
                 codes = self.coder.codes(pictures).flatten(1)
@@ -431,6 +432,18 @@ class PictureTokensDensity(Density):
             told = self._record(self._partly_told(context, noise), event.rows)
             out = out + self.writer._losses(Event(codes, known), told, noise) / self.places
         return out
+
+    def _coder_losses(
+        self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]
+    ) -> Float[Tensor, " B"]:
+        """-log P of a pixel; in a step of learning of as many rows as have ``CODED_PIXELS``, which
+        stand for all of them: what patches look like is learned by more steps, not by more rows."""
+        rows = len(pictures)
+        most = max(1, CODED_PIXELS // math.prod(self.coder.pixels[1:]))
+        if not self.training or rows <= most:
+            return self._errors(pictures, mask)
+        some = self._errors(pictures[:most], mask[:most]) * (rows / most)
+        return nn.functional.pad(some, (0, rows - most))
 
     def _errors(
         self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]
