@@ -189,6 +189,9 @@ def test_the_second_stage_learns_from_a_share_of_the_rows(monkeypatch):
     density.train()
     some = density._losses(data, None, None)
     assert seen[1] == (5, 5) and float(some.sum()) == float(whole.sum())  # the mean is the same
+    noise = stream(0)
+    rows = [(density._losses(data, None, noise) - first).nonzero()[:, 0].tolist() for _ in range(9)]
+    assert len({place for each in rows for place in each}) > 10  # others in each step
     assert len(density._losses(data.take(slice(0, 0)), None, None)) == 0
 
 
@@ -198,7 +201,8 @@ def test_the_second_stage_learns_from_a_share_of_the_rows(monkeypatch):
         ({"codes": {"batch": 2}}, "codes={'batch': ...} is a setting of both stages"),
         ({"codes": {"sise": 2}}, "codes has no setting 'sise'; choose from size, blocks"),
         ({"codes": {"coding": 2}}, "coding must lie between 0 and 1, got 2"),
-        ({"codes": {}, "text_encoder": "x"}, "text_encoder is for stages out of noise"),
+        ({"codes": {}, "text_encoder": "x"}, "text_encoder='x' is for a first stage out of noise"),
+        ({"codes": {}, "palette": 8}, "palette=8 is for a first stage out of noise"),
         ({"upper_share": 0}, "upper_share must be above 0 and at most 1, got 0"),
     ],
 )
@@ -210,11 +214,16 @@ def test_settings_of_the_stages_are_refused_in_a_sentence(settings, words):
 def test_beside_words_the_small_picture_is_written_in_codes():
     found = Cascade.beside_words({})
     assert found["codes"] == {} and found["upper_share"] == 0.25 and found["batch"] == 64
+    assert found["upper"] == {"noise_centre": -0.5} and Cascade.learns_fast(found)
+    assert Cascade(**found).of_base.rate == 3e-3
     assert Cascade.beside_words({"batch": 8, "codes": {"size": 2}})["batch"] == 8
-    for asked in ({"palette": 8}, {"codes": None}):
+    found = Cascade.beside_words({"upper": {"size": 0.5}})
+    assert found["upper"] == {"noise_centre": -0.5, "size": 0.5}
+    for asked in ({"palette": 8}, {"guidance": 1.0}, {"codes": None}):
         assert Cascade(**Cascade.beside_words(asked)).codes is None
-    config = Cascade(rate=0.5, codes={"size": 0.5}).of_base
+    config = Cascade(rate=0.5, size=2.0, codes={"size": 0.5}).of_base
     assert (config.rate, config.size) == (0.5, 0.5)
+    assert Cascade(size=2.0, codes={}).of_base.size == 2.0
 
 
 def test_the_mode_of_a_cascade_is_of_each_row_by_itself_and_of_no_row_no_row():
@@ -390,9 +399,16 @@ def test_latents_are_suggested_from_64_pixels_on():
 def test_few_sentences_beside_pictures_are_said_to_become_a_category():
     frame = captioned(40)
     frame["caption"] = [["a red ring here", "a blue box there"][row % 2] for row in range(40)]
-    told = codec_of(frame, {}, ())[0].assumed
-    assert len(told) == 1 and told[0].startswith("Column 'caption' holds 2 different sentences in")
-    assert codec_of(frame, TYPES, ())[0].assumed == ()
-    assert codec_of(frame.assign(caption=["ring", "box"] * 20), {}, ())[0].assumed == ()
-    told = codec_of(captioned(40), {}, ())[0].assumed
-    assert len(told) == 1 and "is modelled as text" in told[0]
+
+    def told(table, types=None, missing=()):
+        codec, read = codec_of(table, types or {}, missing)
+        return [words for words in codec.fit(read).notices if "sentences" in words]
+
+    assert told(frame)[0].startswith("Column 'caption' holds 2 different sentences in 40 rows")
+    assert told(frame, TYPES) == told(frame.assign(caption=["ring", "box"] * 20)) == []
+    gaps = frame.assign(
+        caption=[*["not known at all"] * 20, *["a red ring here", "an odd blue box"] * 10]
+    )
+    assert "holds 3 different" in told(gaps)[0]
+    assert "holds 2 different" in told(gaps, missing=["not known at all"])[0]
+    assert told(captioned(40)) == []

@@ -107,7 +107,7 @@ MUTATIONS = [
         CASCADE,
         (
             "fewer rows of the second stage count less",
-            "second * (event.rows / max(1, len(second)))",
+            "second * (event.rows / max(1, len(some)))",
             "second",
         ),
     ),

@@ -141,20 +141,24 @@ def _sentences(series: Any) -> list[str]:
 
 
 def _sentences_as_category(
-    raw: pd.DataFrame, found: Mapping[Any, Any], asked: Mapping[Any, JSON]
-) -> list[str]:
+    raw: pd.DataFrame, found: Mapping[Any, Any], asked: Mapping[Any, JSON], blanks: Blanks
+) -> dict[Any, str]:
     """What there is to say of sentences beside pictures that are so few that they are labels."""
     if not any(kind is PictureColumn for kind, _ in found.values()):
-        return []
+        return {}
     rest = [name for name in raw.columns if name not in found and not asked.get(name)]
-    cells = {name: _sentences(raw[name]) for name in rest if not _is_free_text(raw[name])}
-    return [
-        f"Column {name!r} holds {len(set(each)):,} different sentences in {len(each):,} rows "
+    known = {
+        name: pd.Series(list(known_cells(raw[name], blanks.get(name, ()))), dtype=object)
+        for name in rest
+    }
+    cells = {name: _sentences(each) for name, each in known.items() if not _is_free_text(each)}
+    return {
+        name: f"Column {name!r} holds {len(set(each)):,} different sentences in {len(each):,} rows "
         f"beside pictures and is modelled as a category; to have it as text, say types={{{name!r}: "
         "{'type': 'text'}}."
         for name, each in cells.items()
         if each
-    ]
+    }
 
 
 def _format_of_text(series: pd.Series) -> JSON:
@@ -232,7 +236,7 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
     asked = _asked_of(types, names)
     blanks = missing_of(missing, names)
     typed = [name for name in found if "type" not in asked.get(name, {})]
-    few = _sentences_as_category(raw, found, asked)
+    few = _sentences_as_category(raw, found, asked, blanks)
     raw = below(raw, home, picture_columns(raw, types, missing))
     blocks = []
     for name, (kind, words) in found.items():
@@ -250,8 +254,10 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
         for name in typed
         if found[name][0] is StringColumn
     )
-    codec.assumed = (*as_text, *few)
-    return codec, codec.frame(raw)
+    codec.assumed = tuple(as_text)
+    framed = codec.frame(raw)
+    codec.few_sentences = few
+    return codec, framed
 
 
 def _opened(raw: Any, as_written: Sequence[Any] = ()) -> tuple[Any, Path]:
@@ -271,6 +277,8 @@ class CompositeCodec(Codec):
         self.blocks = tuple(blocks)
         self.names = [block.name for block in self.blocks]
         self.assumed: tuple[str, ...] = ()  # what was decided about columns unasked
+        # words about columns of sentences, which count where those are categories
+        self.few_sentences: Mapping[Any, str] = {}
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -388,6 +396,11 @@ class CompositeCodec(Codec):
     def notices(self) -> list[str]:
         return [
             *self.assumed,
+            *(
+                words
+                for name, words in self.few_sentences.items()
+                if any(c.name == name and c.type == "category" for c in self.schema.modelled)
+            ),
             *self.table.notices,
             *(each for block in self.blocks for each in block.notices),
         ]

@@ -203,7 +203,8 @@ class Words(Tokens):
         words = _words_of(string)
         odd = next((word for word in words if word not in self._code), "")
         if not odd or _joined(words) != string:
-            return "one blank stands between words, and none before a mark or at the end"
+            return "one blank stands between words, and none before a mark or at an end"
+        odd = odd[:SHOWN_CHARACTERS]
         near = did_you_mean(odd, self.names).strip()
         return f"{odd!r} is none of them" + (f" ({near})" if near else "")
 

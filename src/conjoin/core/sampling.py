@@ -1,5 +1,5 @@
 r"""How rows are drawn: tokens by their own p, or more narrowly; rows of a batch each by itself, or
-spread evenly; rows that come out of noise in fewer steps, or with more of what they are told;
+spread evenly; rows that come out of noise in fewer steps; pictures with more of what they are told;
 pictures that are chosen among several by how well they go with their words.
 
     p'(v) ~ p(v)^(1 / T) on the K most probable tokens, of these on the fewest that have mass P
@@ -123,8 +123,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Walk:
-    """Settings of a draw that goes from noise to a row, or is chosen among several; None: as the
-    family's settings say.
+    """Settings of a draw that goes from noise to a row, is told something, or is chosen among
+    several; None: as the family's settings say.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def walk() -> Walk:
 
 @contextlib.contextmanager
 def walking(how: Walk) -> Iterator[None]:
-    """Densities that declare ``walks`` draw inside as ``how`` says."""
+    """Densities that declare ``walks``, ``guides`` or ``chooses`` draw inside as ``how`` says."""
     token = _WALK.set(how)
     try:
         yield

@@ -73,7 +73,7 @@ from conjoin.core import (
 )
 from conjoin.core.capabilities import status_of, worst
 from conjoin.core.device import on_device
-from conjoin.core.random import draw_seed
+from conjoin.core.random import chosen_rows, draw_seed
 from conjoin.core.sampling import walk
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families import check_settings, resolve
@@ -714,8 +714,8 @@ class ColumnsAndBlocks(Density):
         far fewer steps than pictures."""
         if not (self.config.strings_first and part.block.ragged):
             return rows
-        kept = torch.randperm(len(rows), generator=generator or stream(0, "captions"))
-        return rows[kept[: math.ceil(CAPTION_SHARE * len(rows))].sort().values]
+        count = math.ceil(CAPTION_SHARE * len(rows))
+        return rows[chosen_rows(len(rows), count, generator or stream(0, "captions"))]
 
     def _losses_of(
         self,

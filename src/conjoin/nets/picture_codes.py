@@ -270,7 +270,8 @@ class PictureCodes(nn.Module):
     ) -> Float[Tensor, "B H W"]:
         """-``log_prob`` in a step of learning, float32."""
         with computing_in(self.precision, z.device.type):
-            logits = self.decoder(z)[..., : self.pixels[1], : self.pixels[2]]
+            logits = self.decoder.compute(*self.decoder.cast(z))
+        logits = logits[..., : self.pixels[1], : self.pixels[2]]
         each, level, known = (
             part.movedim(1, -1).flatten(0, 2) for part in (logits, value.long(), mask)
         )

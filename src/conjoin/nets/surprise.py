@@ -42,7 +42,7 @@ class _Surprise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Float[Tensor, "N V"], part: Part) -> Float[Tensor, " N"]:
         rows, width = logits.shape
-        most = max(1, NUMBERS_AT_ONCE // width) if logits.device.type == "cpu" else rows
+        most = max(1, NUMBERS_AT_ONCE // width) if logits.device.type == "cpu" else max(1, rows)
         out = torch.empty(rows, dtype=torch.float32, device=logits.device)
         slope = torch.empty_like(logits)
         with torch.autocast(logits.device.type, enabled=False):

@@ -14,7 +14,7 @@ from conjoin.plot.choose import telling_columns
 from conjoin.questions.decide import decide
 from conjoin.report.examples import drawn_rows
 from conjoin.report.pictures import Strip, Tile, png
-from conjoin.report.sections import Answers
+from conjoin.report.sections import Answers, attempt
 
 __all__ = ["beside_pictures", "picture_names"]
 
@@ -42,11 +42,11 @@ def beside_pictures(estimator: Any, found: Answers, real: pd.DataFrame | None) -
         if not strings:
             continue
         title = f"What the model reads off these pictures: {', '.join(map(str, strings))}"
-        strips.append(Strip(title, _read(estimator, drawn, name, strings)))
+        strips.append(_strip_read(title, estimator, drawn, name, strings))
         if real is not None:
             title = f"What it reads off real ones: {', '.join(map(str, strings))}"
             some = real.iloc[:SHOWN_PICTURES].reset_index(drop=True)
-            strips.append(Strip(title, _read(estimator, some, name, strings)))
+            strips.append(_strip_read(title, estimator, some, name, strings))
     return strips
 
 
@@ -56,7 +56,7 @@ def _tiles(estimator: Any, found: Answers, drawn: pd.DataFrame, name: Any) -> li
     beside = [column.name for column in model.codec.schema.modelled if column.is_text]
     columns = telling_columns(model, SHOWN_COLUMNS)
     verdicts = [""] * len(drawn)
-    if found.rates is not None:
+    if found.rates is not None and not found.refused:
         rows: Rows = model.rows(drawn)
         verdicts = decide(model, rows, explain=False, **found.asked)["verdict"].tolist()
     tiles = []
@@ -67,6 +67,14 @@ def _tiles(estimator: Any, found: Answers, drawn: pd.DataFrame, name: Any) -> li
         ]
         tiles.append(Tile(_shown(row[name]), ", ".join(words), str(verdict)))
     return tiles
+
+
+def _strip_read(
+    title: str, estimator: Any, frame: pd.DataFrame, name: Any, strings: list[Any]
+) -> Strip:
+    """``_read``, or why nothing can be read."""
+    tiles, why = attempt(_read, estimator, frame, name, strings)
+    return Strip(title, tiles) if tiles else Strip(f"{title}: {why}", [])
 
 
 def _read(estimator: Any, frame: pd.DataFrame, name: Any, strings: list[Any]) -> list[Tile]:

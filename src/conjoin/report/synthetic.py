@@ -28,8 +28,8 @@ def synthetic_rows(estimator: Any, found: Answers) -> dict[str, Any] | None:
     shared = [name for name in frame if name in drawn and name not in left_out]
     if not set(shared) - {target}:
         raise ValueError(
-            f"Synthetic rows are judged by their columns, and {', '.join(map(str, left_out))} "
-            "hold pictures, strings or molecules."
+            "Synthetic rows are judged by their columns, and there are none beside "
+            f"{', '.join(map(str, left_out)) or 'the target'}."
         )
     judged = quality(frame[shared], drawn, None, target, rows=MAX_ROWS, random_state=SEED)
     measures = list(judged.table.columns)

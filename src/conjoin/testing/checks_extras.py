@@ -10,15 +10,16 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from conjoin.core import Density, Edit, Event, stream
+from conjoin.core import Density, Edit, Event, Status, stream
 from conjoin.core.sampling import Walk, spread_evenly, walking
 from conjoin.testing.checks_mass import agree
 from conjoin.testing.fitted import Fitted
 from conjoin.testing.registry import NotApplicable, check, check_of, close, expect, needs
 from conjoin.testing.subjects import Subject
 
-__all__ = ["distils", "edits", "even", "invariances", "sweeps", "typical", "unfolds"]
+__all__ = ["distils", "edits", "even", "guides", "invariances", "sweeps", "typical", "unfolds"]
 
+GUIDANCE = 2.0
 EVEN_BATCHES = 32  # of so many rows, by which even draws are judged
 EVEN_ROWS = 64
 MAX_EVEN_SPREAD = 0.6  # of a count's variance among independent draws
@@ -155,6 +156,25 @@ def unfolds(subject: Subject) -> None:
         told = subject.density.unfold(PRIOR_DRAWS, other, generator=stream(4, "sample"))[0]
         expect(torch.equal(told, first), "the first state depends on the context")
     _is_noise(subject, first)
+
+
+@check
+def guides(subject: Subject) -> None:
+    """Guidance of 0 gives the draws of p to the bit; more of it says that they are none, unless
+    nothing is told, which leaves nothing to exaggerate."""
+    needs(subject.density.guides, "what it is told can't be exaggerated")
+    plain = subject.sample(20, 3)
+    of_p = subject.density.status_of_draws
+    with walking(Walk(guidance=0.0)):
+        expect(torch.equal(subject.sample(20, 3), plain), "guidance of 0 is not p")
+        expect(subject.density.status_of_draws == of_p, "guidance of 0 has another status")
+    with walking(Walk(guidance=GUIDANCE)):
+        led = subject.sample(20, 3)
+        status = subject.density.status_of_draws
+    if subject.density.is_told:
+        expect(status == Status.APPROXIMATE, f"guided draws are said to be {status.value}")
+    else:
+        expect(status == of_p and torch.equal(led, plain), "guidance changes what is told nothing")
 
 
 def _way(subject: Subject, n: int, seed: int) -> Tensor:

@@ -65,6 +65,7 @@ from conjoin.core import (
 from conjoin.core.device import on_device
 from conjoin.core.event import slices
 from conjoin.core.learning import share_done
+from conjoin.core.random import chosen_rows
 from conjoin.core.sampling import walk
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.autoregressive.particles import degenerate, survivors
@@ -424,7 +425,7 @@ class PictureTokensDensity(Density):
         first = done is not None and done < self.config.coding
         out = torch.zeros(event.rows, dtype=torch.float64)
         if first or done is None:
-            out = out + self._coder_losses(pictures, mask)
+            out = out + self._coder_losses(pictures, mask, noise)
         if not first:
             with torch.no_grad():
                 codes = self.coder.codes(pictures).flatten(1)
@@ -434,7 +435,10 @@ class PictureTokensDensity(Density):
         return out
 
     def _coder_losses(
-        self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]
+        self,
+        pictures: Float[Tensor, "B C H W"],
+        mask: Bool[Tensor, "B C H W"],
+        generator: torch.Generator,
     ) -> Float[Tensor, " B"]:
         """-log P of a pixel; in a step of learning of as many rows as have ``CODED_PIXELS``, which
         stand for all of them: what patches look like is learned by more steps, not by more rows."""
@@ -442,8 +446,9 @@ class PictureTokensDensity(Density):
         most = max(1, CODED_PIXELS // math.prod(self.coder.pixels[1:]))
         if not self.training or rows <= most:
             return self._errors(pictures, mask)
-        some = self._errors(pictures[:most], mask[:most]) * (rows / most)
-        return nn.functional.pad(some, (0, rows - most))
+        some = chosen_rows(rows, most, generator)
+        out = torch.zeros(rows, dtype=torch.float64)
+        return out.index_add(0, some, self._errors(pictures[some], mask[some]) * (rows / most))
 
     def _errors(
         self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"]

@@ -56,12 +56,14 @@ from conjoin.core import (
 from conjoin.core.capabilities import worst
 from conjoin.core.device import on_device
 from conjoin.core.event import slices
+from conjoin.core.random import chosen_rows
 from conjoin.core.shapes import Float
 from conjoin.families import check_settings
 from conjoin.families.autoregressive.picture_tokens import PictureTokens
 from conjoin.families.diffusion.denoiser import WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.picture import (
+    COLOURED,
     PictureDensity,
     PictureDiffusion,
     by_few_known,
@@ -77,7 +79,9 @@ CHUNK_PICTURES = 1024  # that are made smaller at once
 @dataclass(frozen=True)
 class Cascade(PictureDiffusion):
     """Settings of pictures in two stages; those that are not named here are ``PictureDiffusion``'s,
-    for both stages, but for ``axes`` and ``palette``, which the first one has alone.
+    for both stages, but for ``axes`` and ``palette``, which the first one has alone. Where that is
+    written in codes they are the second one's, and both have ``size`` and those that ``codes``
+    names.
 
     Parameters
     ----------
@@ -86,10 +90,12 @@ class Cascade(PictureDiffusion):
         ``sampler``, ``sampling_steps``, ``guidance``, ``repeats``, ``body`` or ``noise_centre``.
     codes : mapping or None, default None
         Settings of ``PictureTokens`` for the first stage, {} for its own, but for ``steps``,
-        ``batch``, ``rate``, ``decay``, ``matrix_rate`` and ``precision``, which both stages share.
-        None: the first stage is a diffusion too.
+        ``batch``, ``rate``, ``decay``, ``matrix_rate`` and ``precision``, which both stages share,
+        and ``size``, which is the cascade's unless it is named here. None: the first stage is a
+        diffusion too.
     upper_share : float, default 1.0
-        Share of the rows of a step from which the second stage learns.
+        Share of the rows of a step of the fit from which the second stage learns; they stand for
+        all of them.
     """
 
     upper: Mapping[str, Any] | None = None
@@ -137,18 +143,25 @@ class Cascade(PictureDiffusion):
                 )
         check_settings(PictureTokens(), "codes", codes)
         PictureTokens(**codes)
-        if self.text_encoder is not None:
-            raise ValueError(
-                "text_encoder is for stages out of noise, and codes learn their words: leave out "
-                "one of both."
-            )
+        for name in ("text_encoder", "palette", "even_axes", "guidance"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is for a first stage out of noise: leave it "
+                    "out, or say codes=None."
+                )
 
     @classmethod
     def beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The first stage is written in codes, unless a setting is of another one."""
-        if asked.get("codes", {}) is None or any(name in asked for name in OF_NOISE):
+        codes = asked.get("codes", None if OF_NOISE & set(asked) else {})
+        if codes is None:
             return super().beside_words(asked)
-        return super().beside_words({**IN_CODES, **asked})
+        upper = {**UPPER_OF_CODES, **(asked.get("upper") or {})}
+        return super().beside_words({**IN_CODES, **asked, "codes": codes, "upper": upper})
+
+    @classmethod
+    def learns_fast(cls, settings: Mapping[str, Any]) -> bool:
+        return settings.get("codes") is not None or super().learns_fast(settings)
 
     @property
     def _of_stages(self) -> PictureDiffusion:
@@ -162,7 +175,7 @@ class Cascade(PictureDiffusion):
         if self.codes is None:
             return self._of_stages
         shared = {name: getattr(self, name) for name in SHARED_SETTINGS}
-        return PictureTokens(**self.codes, **shared)
+        return PictureTokens(**{"size": self.size, **self.codes, **shared})
 
     @property
     def of_upper(self) -> PictureDiffusion:
@@ -171,14 +184,17 @@ class Cascade(PictureDiffusion):
 
 
 SHARED_SETTINGS = ("steps", "batch", "rate", "decay", "matrix_rate", "precision")
-OF_NOISE = ("axes", "even_axes", "palette", "text_encoder")  # settings of a first stage of noise
+# settings of a first stage of noise
+OF_NOISE = frozenset({"axes", "even_axes", "guidance", "palette", "text_encoder"})
 # beside words: the second stage learns details alone, and from fewer rows
 IN_CODES: Mapping[str, Any] = {
-    "codes": {},
-    "upper": {"noise_centre": PictureDiffusion.noise_centre},
+    **COLOURED,
+    "palette": 0,
+    "even_axes": False,
     "upper_share": 0.25,
     "batch": 64,
 }
+UPPER_OF_CODES: Mapping[str, Any] = {"noise_centre": PictureDiffusion.noise_centre}
 UPPER_SETTINGS = (
     "size",
     "blocks",
@@ -408,11 +424,10 @@ class CascadeDensity(Density):
         small = self.small(event)
         first = self.base._losses(small, context, generator)
         share = self.config.upper_share if self.training else 1.0
-        some = slice(0, max(1, round(share * event.rows)))
+        some = chosen_rows(event.rows, max(1, round(share * event.rows)), generator)
         told = self._told(context, small).take(some)
         second = self.upper._losses(event.take(some), told, generator)
-        scaled = second * (event.rows / max(1, len(second)))
-        return first + nn.functional.pad(scaled, (0, event.rows - len(second)))
+        return first.index_add(0, some, second * (event.rows / max(1, len(some))))
 
     def notices(self, event: Event) -> list[str]:
         """Of the first stage."""
