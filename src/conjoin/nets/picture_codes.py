@@ -256,10 +256,7 @@ class PictureCodes(nn.Module):
         z: Float[Tensor, "B Z h w"],
     ) -> Float[Tensor, " B"]:
         """-log P of what is known, the mean over the pixels of which anything is."""
-        if self.training and torch.is_grad_enabled():
-            total = self._surprise(value, mask, z).flatten(1).sum(1).double()
-        else:
-            total = -self.log_prob(value, z, mask).flatten(1).sum(1).double()
+        total = self._surprise(value, mask, z).flatten(1).sum(1).double()
         return total / mask.any(1).flatten(1).sum(1).clamp_min(1)
 
     def _surprise(
@@ -268,8 +265,8 @@ class PictureCodes(nn.Module):
         mask: Bool[Tensor, "B C H W"],
         z: Float[Tensor, "B Z h w"],
     ) -> Float[Tensor, "B H W"]:
-        """-``log_prob`` in a step of learning, float32."""
-        with computing_in(self.precision, z.device.type):
+        """-``log_prob``, float32."""
+        with computing_in(self.precision if self.training else "float32", z.device.type):
             logits = self.decoder.compute(*self.decoder.cast(z))
         logits = logits[..., : self.pixels[1], : self.pixels[2]]
         each, level, known = (
