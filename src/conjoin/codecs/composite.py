@@ -387,6 +387,11 @@ class CompositeCodec(Codec):
         return dataclasses.replace(self.table.schema, columns=columns)
 
     @property
+    def pictures(self) -> list[Any]:
+        """The names of the columns of pictures."""
+        return [block.name for block in self.blocks if isinstance(block, PictureColumn)]
+
+    @property
     def columns(self) -> list[Any]:
         """Names of the modelled columns in event order. The last are those of the blocks, whose
         cells go on beyond."""

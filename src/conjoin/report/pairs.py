@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from conjoin.codecs.block_columns import PictureColumn
-from conjoin.codecs.image.pictures import Picture
+from conjoin.codecs.image.pictures import pixels_in
 from conjoin.core import Rows
 from conjoin.model.words import cell
 from conjoin.plot.choose import telling_columns
@@ -24,8 +23,7 @@ SHOWN_COLUMNS = 3  # beside each
 
 def picture_names(codec: Any) -> list[Any]:
     """The columns of pictures among those of a table."""
-    blocks = getattr(codec, "blocks", ())
-    return [block.name for block in blocks if isinstance(block, PictureColumn)]
+    return list(getattr(codec, "pictures", ()))
 
 
 def beside_pictures(estimator: Any, found: Answers, real: pd.DataFrame | None) -> list[Strip]:
@@ -90,7 +88,5 @@ def _read(estimator: Any, frame: pd.DataFrame, name: Any, strings: list[Any]) ->
 
 def _shown(picture: Any) -> str:
     """The data URI of a cell; "" where it is no picture."""
-    if not isinstance(picture, Picture):
-        return ""
-    pixels = picture.pixels
-    return png(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    pixels = pixels_in(picture)
+    return "" if pixels is None else png(pixels)

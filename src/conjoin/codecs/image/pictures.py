@@ -12,7 +12,7 @@ import numpy as np
 
 from conjoin.codecs.image.colours import pillow
 
-__all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in", "stacked"]
+__all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in", "pixels_in", "stacked"]
 
 SUFFIXES = (
     ".png",
@@ -111,6 +111,13 @@ class Picture:
 def stacked(pictures: Iterable[Picture | None]) -> np.ndarray:
     """uint8 (n, H, W) or (n, H, W, C) of those that there are; they must be of one size."""
     return np.stack([picture.pixels for picture in pictures if picture is not None])
+
+
+def pixels_in(cell: Any) -> np.ndarray | None:
+    """The pixels (H, W, C) of a cell that is a picture; None of another."""
+    if not isinstance(cell, Picture):
+        return None
+    return cell.pixels if cell.pixels.ndim == 3 else cell.pixels[:, :, None]
 
 
 def pictures_in(cells: Iterable[Any]) -> list[Picture | None]:

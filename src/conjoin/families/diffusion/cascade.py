@@ -151,17 +151,17 @@ class Cascade(PictureDiffusion):
                 )
 
     @classmethod
-    def beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The first stage is written in codes, unless a setting is of another one."""
         codes = asked.get("codes", None if OF_NOISE & set(asked) else {})
         if codes is None:
-            return super().beside_words(asked)
+            return super()._beside_words(asked)
         upper = {**UPPER_OF_CODES, **(asked.get("upper") or {})}
-        return super().beside_words({**IN_CODES, **asked, "codes": codes, "upper": upper})
+        return super()._beside_words({**IN_CODES, **asked, "codes": codes, "upper": upper})
 
     @classmethod
-    def learns_fast(cls, settings: Mapping[str, Any]) -> bool:
-        return settings.get("codes") is not None or super().learns_fast(settings)
+    def _learns_fast(cls, settings: Mapping[str, Any]) -> bool:
+        return settings.get("codes") is not None or super()._learns_fast(settings)
 
     @property
     def _of_stages(self) -> PictureDiffusion:

@@ -229,12 +229,20 @@ class PictureDiffusion(Config):
     @classmethod
     def beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
         """``today`` of pictures that are told in words."""
+        return cls._beside_words(asked)
+
+    @classmethod
+    def _beside_words(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
         found = {**WORDED, **cls.worded, **cls.today(asked)}
         return {**(COLOURED if found["palette"] else PLAIN), **found}
 
     @classmethod
     def learns_fast(cls, settings: Mapping[str, Any]) -> bool:
         """Whether the rates of pictures are higher than those of captions may be."""
+        return cls._learns_fast(settings)
+
+    @classmethod
+    def _learns_fast(cls, settings: Mapping[str, Any]) -> bool:
         return bool(settings["palette"])
 
     def advice(self, space: Space) -> list[str]:
