@@ -281,7 +281,7 @@ def test_family(family, space, check):
 
 # what none of these declares
 NEVER = {"features", "step", "differentiable", "reparameterized"}
-NEVER |= {"typical", "edits", "unfolds", "distils", "sweeps", "invariances", "even"}
+NEVER |= {"typical", "edits", "unfolds", "distils", "sweeps", "invariances", "even", "guides"}
 NEVER |= {"missing_block", "missing_target", "status", "null_context"}
 JOINT = {"log_joint", "log_evidence", "predictor_is_exact", "unlabelled_rows", "labels_of_draws"}
 # what every family of blocks is held to
@@ -309,7 +309,7 @@ RAN = {
         *("capabilities", "hooks", "seeds", "saving", "batches", "stochastic", "inputs_unchanged"),
         *("bad_input", "features", "gradients", "normalisation", "samples", "sample_sizes"),
         *("conditionals", "conditionals_per_row", "modes", "contexts"),
-        *("typical", "edits", "unfolds", "distils", "null_context"),
+        *("typical", "edits", "unfolds", "distils", "guides", "null_context"),
     },
     ("sequence", "strings"): OF_BLOCKS
     | {"missing_cells", "nothing_known", "conditionals", "conditionals_per_row", "step"}
