@@ -248,16 +248,14 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
         blocks.append(block)
         raw = _with(raw, name, cells)
     codec = CompositeCodec(TableCodec(asked, blanks, **options), blocks)
-    as_text = (
+    codec.assumed = tuple(
         f"Column {name!r} holds free text beside pictures and is modelled as text; to leave it "
         "out, drop it."
         for name in typed
         if found[name][0] is StringColumn
     )
-    codec.assumed = tuple(as_text)
-    framed = codec.frame(raw)
     codec.few_sentences = few
-    return codec, framed
+    return codec, codec.frame(raw)
 
 
 def _opened(raw: Any, as_written: Sequence[Any] = ()) -> tuple[Any, Path]:
