@@ -36,7 +36,7 @@ def beside_pictures(estimator: Any, found: Answers, real: pd.DataFrame | None) -
     strips = []
     for name in picture_names(codec):
         title = f"{name}, drawn with all that stands beside it"
-        strips.append(Strip(title, _tiles(estimator, found, drawn, name)))
+        strips.append(Strip(title, _tiles(estimator, found, drawn, name, strings)))
         if not strings:
             continue
         title = f"What the model reads off these pictures: {', '.join(map(str, strings))}"
@@ -48,10 +48,11 @@ def beside_pictures(estimator: Any, found: Answers, real: pd.DataFrame | None) -
     return strips
 
 
-def _tiles(estimator: Any, found: Answers, drawn: pd.DataFrame, name: Any) -> list[Tile]:
+def _tiles(
+    estimator: Any, found: Answers, drawn: pd.DataFrame, name: Any, strings: list[Any]
+) -> list[Tile]:
     """Pictures with what was drawn beside them, and what ``decide`` says of the row."""
     model = estimator.model_
-    beside = [column.name for column in model.codec.schema.modelled if column.is_text]
     columns = telling_columns(model, SHOWN_COLUMNS)
     verdicts = [""] * len(drawn)
     if found.rates is not None and not found.refused:
@@ -60,7 +61,7 @@ def _tiles(estimator: Any, found: Answers, drawn: pd.DataFrame, name: Any) -> li
     tiles = []
     for (_, row), verdict in zip(drawn.iterrows(), verdicts, strict=True):
         words = [
-            *(str(row[each]) for each in beside),
+            *(str(row[each]) for each in strings),
             *(f"{each} {cell(row[each])}" for each in columns if each in row),
         ]
         tiles.append(Tile(_shown(row[name]), ", ".join(words), str(verdict)))
