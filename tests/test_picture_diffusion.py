@@ -458,6 +458,17 @@ def test_typicality_looks_along_rare_directions_closely():
     assert along > -1 > aside
 
 
+def test_a_reading_that_is_the_same_of_all_rows_tells_nothing_of_one_like_them():
+    """Rounding is no oddity, whatever the processor; what differs from all of them is one."""
+    other = torch.randn(60, 3, generator=stream(0)).double()
+    same = torch.full((60, 4), 0.3).double()
+    rounded = same * (1 + 1e-15 * torch.randn(60, 4, generator=stream(1)).double())
+    typicality = Typicality((4, 3), (4, 3)).fit([rounded, other])
+    alone = Typicality((3,), (3,)).fit([other])([other])
+    assert torch.equal(typicality([rounded.flip(0), other]), alone.clamp_max(0))
+    assert bool((typicality([same + 1e-3, other]) < alone.min()).all())
+
+
 def test_a_body_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="unet, transformer, got 'mlp'"):
         PictureDensity.build(space(), replace(SMALL, body="mlp"), rows(spots(5)[0]), stream(0))

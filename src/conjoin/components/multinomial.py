@@ -179,7 +179,8 @@ class Regression(NamedTuple):
     offset: Float[Tensor, " K"]
 
     def log_prob(self, x: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
-        return torch.addmm(self.offset, x, self.slope).log_softmax(1)
+        """In the precision of ``x``."""
+        return torch.addmm(self.offset.to(x), x, self.slope.to(x)).log_softmax(1)
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 KEPT_AXES = 48  # principal axes of a reading that tells of hidden states, by which rows are usual
 SHRINKAGE = 1e-2  # of a covariance towards a multiple of the identity
 LOW_QUANTILE = 0.05  # of the statistic, whose distance to the median is its spread
+ROUNDING = 1e-6  # of the statistic, of a reading that is the same of all rows
 
 
 class _Reading(nn.Module):
@@ -57,8 +58,11 @@ class _Reading(nn.Module):
             self.register_buffer(name, torch.ones(shape, dtype=torch.float64))
 
     def forward(self, reading: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-        raw = self._raw(reading)
-        return (raw - self.usual[0]) / (self.usual[0] - self.usual[1]).clamp_min(1e-9)
+        """0 for a row like all others, where a reading was the same of all."""
+        apart = self._raw(reading) - self.usual[0]
+        spread = self.usual[0] - self.usual[1]
+        alike = (spread < ROUNDING) & (apart.abs() < ROUNDING)
+        return torch.where(alike, 0.0, apart / spread.clamp_min(1e-9))
 
     def _raw(self, reading: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         along = ((reading - self.centre) / self.scale) @ self.axes

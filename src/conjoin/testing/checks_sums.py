@@ -429,7 +429,7 @@ def step(subject: BlockSubject) -> None:
         cell = log_p.gather(1, target[:, place, None])[:, 0]
         total = torch.where(going, total + cell, total)
         token = torch.where(there[:, place], target[:, place], 0)
-    close(total, subject.log_prob(rows), 1e-9, "the product of the steps")
+    close(total, subject.log_prob(rows), subject.rounding, "the product of the steps")
     _follows(subject, rows.take(rows.there.all(1).nonzero()[:, 0]))
 
 

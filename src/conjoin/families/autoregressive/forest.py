@@ -439,7 +439,8 @@ class ForestChainDensity(ProposalDensity):
         table = _table(value, mask, code, self.gap)
         if self.indicators is None:
             return Earlier(table, table[:, :0])
-        return Earlier(table, self.indicators(value, mask, code))
+        # regressions answer in double precision: products of float32 depend on the batch
+        return Earlier(table, self.indicators(value, mask, code).double())
 
     def _told_gaps(
         self, value: Float[Tensor, "B D"], mask: Bool[Tensor, "B D"]
