@@ -175,7 +175,7 @@ def test_a_file_of_a_picture_is_told_in_several_ways(fitted, tmp_path, capsys):
     assert (told["left"] >= 0).all()
     assert run([*asked, "--draws", "2", "--force"]) == 2
     assert "--draws can't be asked beside" in capsys.readouterr().err
-    assert run(["impute", saved, str(tmp_path / "0.png"), "--hide", "top"]) == 2
+    assert run([*asked, "--hide", "top", "--force"]) == 2
     assert "--hide can't be asked" in capsys.readouterr().err
 
 
@@ -272,9 +272,119 @@ def test_a_picture_that_is_filled_in_is_not_empty(fitted):
     assert all(np.asarray(each.pixels, dtype=float).std() > 1 for each in found)
 
 
-def test_a_masked_picture_is_refused_and_not_taken_as_whole(fitted):
+# -------------------------------------------------------------------- pictures known in part
+
+
+def left_half(picture):
+    """Without its right half, as a masked array."""
+    gone = np.broadcast_to(np.arange(8)[None, :, None] >= 4, picture.shape)
+    return np.ma.MaskedArray(picture, gone)
+
+
+def asked_for(cells, captions):
+    return pd.DataFrame({"picture": pd.Series(cells, dtype=object), "caption": captions})
+
+
+@pytest.mark.parametrize("draws", [None, 2])
+def test_a_picture_that_is_known_in_part_is_gone_on_with(fitted, draws):
+    pictures, captions = shown(4, seed=7)
+    open_ = pictures[1].astype(float)
+    open_[:4] = np.nan
+    asked = asked_for([left_half(pictures[0]), open_, pictures[2], None], captions)
+    found = fitted.impute(asked, n_draws=draws, random_state=0)
+    for full in [found] if draws is None else found:
+        cells = [cell.pixels for cell in full["picture"]]
+        assert np.array_equal(cells[0][:, :4], pictures[0][:, :4])
+        assert np.array_equal(cells[1][4:], pictures[1][4:])
+        assert np.array_equal(cells[2], pictures[2])
+        assert all(cell.known is None for cell in full["picture"])
+        assert cells[0][:, 4:].std() > 0 and cells[1][:4].std() > 0
+        assert full["caption"].tolist() == captions
+    assert np.ma.is_masked(asked["picture"][0]) and np.isnan(asked["picture"][1]).any()
+
+
+def test_a_caption_is_read_off_what_a_part_becomes(fitted):
+    """It is told of the known half by the picture that goes on from it, not drawn before."""
+    pictures, _ = shown(12, seed=8)
+    full = fitted.impute(asked_for([left_half(each) for each in pictures], None))
+    read = fitted.impute(full.assign(caption=None))
+    assert full["caption"].tolist() == read["caption"].tolist()
+    assert len({caption.split()[0] for caption in full["caption"]} & set(COLOURS)) == 2
+
+
+def test_a_part_of_a_picture_has_no_log_p_and_is_not_learned_from(fitted, table):
+    pictures, captions = shown(2, seed=7)
+    asked = asked_for([left_half(pictures[0]), pictures[1]], captions)
+    for question in (fitted.score_samples, fitted.decide):
+        with pytest.raises(CapabilityError, match=r"a part of a picture.* Fill it in first, by"):
+            question(asked)
+    with pytest.raises(CapabilityError, match="a part of a picture"):
+        fitted.alternatives(asked[:1].assign(caption=None))
+    some = table.head(20).copy()
+    some.at[7, "picture"] = left_half(some["picture"][7])
+    with pytest.raises(ValueError, match="row 7: only a part of the picture is known, and a fit"):
+        conjoin.JointDensity().fit(some)
+
+
+def test_an_array_of_pixels_is_refused_where_it_can_be_none(fitted):
     pictures, captions = shown(1, seed=7)
-    half = np.ma.MaskedArray(pictures[0], np.arange(8)[:, None, None] < 4 * np.ones((8, 8, 3)))
-    asked = pd.DataFrame({"picture": pd.Series([half], dtype=object), "caption": captions})
-    with pytest.raises(ValueError, match="row 0: a picture of a table is whole or missing"):
-        fitted.impute(asked)
+    half = left_half(pictures[0]).astype(float).filled(np.nan)
+    for cell, words in (
+        (pictures[0].astype(float), "is uint8, .* or has NaN where a pixel is not known"),
+        (half / 255, "pixels are whole numbers from 0 to 255, got 0"),
+        (half - 300, "pixels are whole numbers from 0 to 255, got -"),
+        (half[0, 0], r"got float64 \(3,\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fitted.impute(asked_for([cell], captions))
+
+
+def test_a_part_in_other_channels_stays_known_where_it_was(fitted):
+    pictures, captions = shown(1, seed=7)
+    grey = left_half(pictures[0])[:, :, 0]
+    rows = fitted.model_.codec.rows(asked_for([grey, np.ma.masked_all((8, 8))], captions * 2))
+    cell, gone = rows.frame["picture"]
+    assert gone is None and cell.pixels.shape == cell.known.shape == (8, 8, 3)
+    assert cell.known[:, :4].all() and not cell.known[:, 4:].any()
+    assert "50% known" in str(cell) and cell != type(cell)(cell.pixels)
+
+
+def test_a_caption_that_cant_be_read_stays_and_is_told_of(fitted):
+    asked = asked_for([None], ["pink wall and sea"])
+    with pytest.warns(ColumnWarning, match=r"'caption' can't be read to the end \(row 0: 'pink"):
+        found = fitted.impute(asked, n_draws=1, random_state=0)[0]
+    assert found["caption"].tolist() == ["pink wall and sea"]
+
+
+def test_a_part_is_hidden_in_the_shell(fitted, tmp_path, capsys):
+    saved = str(fitted.save(tmp_path / "model"))
+    pictures, captions = shown(2, seed=5)
+    for place, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{place}.png")
+    one = str(tmp_path / "0.png")
+    sheet = str(tmp_path / "sheet.png")
+    hidden = ["--hide", "right", "--given", f"caption={captions[0]}"]
+    assert run(["impute", saved, one, *hidden, "--draws", "2", "-o", sheet]) == 0
+    assert captions[0] in capsys.readouterr().err
+    shown_on = np.asarray(Image.open(sheet))
+    assert shown_on.shape == (64, 4 * 66 - 2, 3)  # as it was, what is known, two completions
+    assert np.array_equal(shown_on[::8, :64:8], pictures[0])
+    assert (shown_on[:, 66 + 32 : 66 + 64] == 128).all()
+    assert np.array_equal(shown_on[::8, 132 : 132 + 32 : 8], pictures[0][:, :4])
+    (tmp_path / "new.csv").write_text(f"picture,caption\n0.png,{captions[0]}\n1.png,\n")
+    out = tmp_path / "full.csv"
+    asked = ["impute", saved, str(tmp_path / "new.csv"), "-o", str(out)]
+    assert run([*asked, "--hide", "..4:.."]) == 0
+    assert "3 cells filled in 2 of 2 rows" in capsys.readouterr().out
+    full = pd.read_csv(out)
+    assert full["caption"].notna().all()
+    made = np.asarray(Image.open(tmp_path / full["picture"][1]))
+    assert np.array_equal(made[4:], pictures[1][4:])
+    for wrong, words in (
+        ([*asked, *hidden, "--force"], "stands in its columns"),
+        (["impute", saved, one, "--hide", "right", "--given", "caption=red..."], "takes one value"),
+        (["impute", saved, one, *hidden[2:]], "--given can't be asked beside the alternatives"),
+        ([*asked, "--hide", "9..:..", "--force"], "no pixel lies in 9..:.."),
+    ):
+        assert run(wrong) == 2
+        assert words in " ".join(capsys.readouterr().err.split())

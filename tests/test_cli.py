@@ -49,8 +49,8 @@ OPTIONS = {
         "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [
-        *LIMITS, *TELL, *OUT, "--alternatives", "--device", "--draws", "--hide", "--mark", "--mask",
-        "--part",
+        *LIMITS, *TELL, *OUT, "--alternatives", "--device", "--draws", "--given", "--hide",
+        "--mark", "--mask", "--part",
         "--seed", "--skip-broken", "--strategy", "--tails", "--y",
     ],
     "counterfactual": [

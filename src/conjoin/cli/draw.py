@@ -55,6 +55,16 @@ Given = Annotated[
         show_default=False,
     ),
 ]
+KnownBeside = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--given",
+        metavar="COLUMN=VALUE",
+        help="Of files of pictures of which a part is hidden: what else is known, such as the "
+        "caption. Repeatable.",
+        show_default=False,
+    ),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(
@@ -467,6 +477,7 @@ def impute(
     y: opt.GivenY = None,
     hide: opt.Hide = None,
     mask: opt.Mask = None,
+    given: KnownBeside = None,
     tails: opt.Tails = False,
     seed: opt.Seed = 0,
     out: opt.Out = None,
@@ -489,9 +500,11 @@ def impute(
     reader = reader_of(data)
     if reader is not None:
         reader.refuse_parts(data)
+    hides = hide is not None or mask is not None
     if alternatives is None and reader is not None:
         estimator = load_model(model, device)
         if writer_of(estimator.model_.codec) is not None:
+            _refuse_given(given, "this model knows nothing beside pictures: --y gives a class")
             if out not in (None, "-"):
                 claim_pictures(out, force)
             say_unfinished(estimator.model_, voice)
@@ -499,11 +512,11 @@ def impute(
             with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
                 _complete(estimator, pictures, hide, mask, draws, seed, y, out, voice)
             return
-        alternatives = USUAL_ALTERNATIVES
+        alternatives = None if hides else USUAL_ALTERNATIVES
     if alternatives is not None:
-        asked = {"--draws": draws, "--hide": hide, "--mask": mask, "--y": y, "--part": part}
-        asked |= {"--skip-broken": skip_broken or None, "--tails": tails or None}
-        _refuse_beside_alternatives(asked)
+        beside = {"--draws": draws, "--hide": hide, "--mask": mask, "--y": y, "--part": part}
+        beside |= {"--skip-broken": skip_broken or None, "--tails": tails or None}
+        _refuse_beside_alternatives(beside | {"--given": given or None})
         claim(out, force)
         estimator = load_model(model, device)
         from conjoin.questions.alternatives import refuse_without_strings
@@ -514,25 +527,25 @@ def impute(
         with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
             _tell_alternatives(estimator, frame, alternatives, out, voice)
         return
-    broken = skip_broken or None
-    refuse_for_tables(
-        data, {"--hide": hide, "--mask": mask, "--part": part, "--skip-broken": broken}
-    )
-    claim(out, force)
+    if reader is None:
+        refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
+        _refuse_given(given, f"what is known of the rows of {data} stands in its columns")
     estimator = load_model(model, device)
     _claim_table(estimator.model_.codec, out, force)
     wanted = None if y is None else _wanted(estimator.model_.target, y)
     say_unfinished(estimator.model_, voice)
-    frame = read(data, limits, voice, estimator.model_.codec)
+    frame = _strings_missing(estimator.model_, data, limits, voice)
+    for name, value in _values_of(given, estimator.model_.codec.schema).items():
+        frame[name] = value
     _refuse_names(frame, ("draw",) if draws is not None else ())
-    full = estimator.impute(
-        frame,
-        n_draws=draws,
-        random_state=seed,
-        y=wanted,
-        tails=tails,
-        strategy=strategy,
-    )
+    asked = {"y": wanted, "tails": tails, "strategy": strategy}
+    if hides:
+        from conjoin.cli.edits import complete_table, hide_in_table
+
+        frame = hide_in_table(estimator, frame, hide, mask, voice)
+        full = complete_table(estimator, frame, draws, seed, voice, **asked)
+    else:
+        full = estimator.impute(frame, n_draws=draws, random_state=seed, **asked)
     with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
         _tell_filled(estimator.model_, frame, full, draws, out, voice)
 
@@ -555,7 +568,23 @@ def _tell_filled(
         + _replaced_words(cells)
     )
     _tell_unlabelled(model, frame, voice)
+    if out is not None and out.endswith(SHEET):
+        _write_filled(model.codec, frame, several, out, voice)
+        return
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+
+
+def _write_filled(codec: Any, frame: Any, several: list[Any], out: str, voice: Voice) -> None:
+    """The pictures on one sheet, a line for each row, and what stands beside each."""
+    from conjoin.cli.edits import filled_sheet
+
+    filled_sheet(codec, frame, several, out)
+    rest = [each.drop(columns=codec.pictures).astype(str) for each in several]
+    told = [each.agg("; ".join, axis=1).tolist() for each in rest]
+    for row, words in enumerate(zip(*told, strict=True), 1):
+        voice.note(f"{row}: {' | '.join(dict.fromkeys(words))}")
+    voice.path(f"The pictures of {len(frame):,} rows lie in {out}.")
+    voice.json({"rows": [each.to_dict("records") for each in rest], "out": out})
 
 
 def _tell_unlabelled(model: Any, frame: Any, voice: Voice) -> None:
@@ -594,6 +623,22 @@ def _refuse_beside_alternatives(asked: dict[str, Any]) -> None:
                 f"{option} can't be asked beside the alternatives of a missing string: leave out "
                 "one of them."
             )
+
+
+def _refuse_given(given: list[str] | None, why: str) -> None:
+    if given:
+        raise ValueError(f"--given says what is known beside files of pictures, and {why}.")
+
+
+def _values_of(given: list[str] | None, schema: Any) -> dict[Any, Any]:
+    """{column: value}; ValueError for ranges, several levels and beginnings."""
+    from conjoin.codecs.sequence import Prefix
+
+    found = given_of(given, schema)
+    for name, value in found.items():
+        if isinstance(value, tuple | list | Prefix):
+            raise ValueError(f"--given {name}= takes one value here, the same for all pictures.")
+    return found
 
 
 def _strings_missing(model: Any, data: str, limits: Any, voice: Voice) -> Any:
@@ -642,6 +687,7 @@ def _filled(frame: Any, several: list[Any], codec: Any) -> Any:
     import numpy as np
     import pandas as pd
 
+    from conjoin.codecs.image.pictures import in_part
     from conjoin.codecs.table.reading import gaps_of, unreadable
 
     found: list[tuple[int, str, str, str]] = []
@@ -652,6 +698,7 @@ def _filled(frame: Any, several: list[Any], codec: Any) -> Any:
         if name in frame:
             cells = frame[name]
             gone = gaps_of(known[name], cells) if name in known else cells.isna().to_numpy()
+            gone = gone | in_part(cells)
             if name in known and known[name].numeric:
                 bad = unreadable(known[name], cells)[0]
             gaps = (gone | bad).nonzero()[0]

@@ -14,6 +14,7 @@ from conjoin.cli.ask import answers
 from conjoin.cli.output import TABLES
 from conjoin.cli.pictures import (
     named,
+    only_pictures,
     read_asked,
     reading_of,
     shown_as,
@@ -22,6 +23,7 @@ from conjoin.cli.pictures import (
 )
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
+from conjoin.codecs.image.pictures import Picture, in_part, pictures_in, stacked
 from conjoin.codecs.image.rows import PictureRows
 from conjoin.core.event import slices
 from conjoin.plot.alterations import MAX_PICTURES, AlterationDisplay
@@ -30,9 +32,18 @@ from conjoin.questions.edit import PICTURES_AT_ONCE, Alteration, alter_class
 from conjoin.training.progress import Progress
 from conjoin.util.files import new_file, new_folder
 
-__all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
+__all__ = [
+    "alter_pictures",
+    "complete_pictures",
+    "complete_table",
+    "filled_sheet",
+    "hidden_part",
+    "hide_in_table",
+]
 
 MAX_SHEET_ROWS = 20  # pictures on one sheet of completions, at most
+TABLE_ROWS_AT_ONCE = 8  # whose pictures are filled in between two moves of the bar
+UNKNOWN_GREY = 128  # that stands on a sheet for pixels that are not known
 MIN_HIDING_GREY = 128  # the least grey of a mask that hides
 # H and W: half of the height and width
 HALVES = {
@@ -206,7 +217,12 @@ def _completions(
 
 def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice) -> np.ndarray:
     """(H, W) what is hidden: the part that is named, and what is white in the mask."""
-    size = estimator.model_.codec.size
+    return _hidden(estimator, estimator.model_.codec.size, hide, mask, voice)
+
+
+def _hidden(
+    estimator: Any, size: tuple[int, int], hide: str | None, mask: str | None, voice: Voice
+) -> np.ndarray:
     out = np.zeros(size, dtype=bool)
     if hide is not None:
         out[_rectangle(hide, *size)] = True
@@ -230,6 +246,63 @@ def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice
             else "--hide or --mask must say what is hidden."
         )
     return out
+
+
+def hide_in_table(
+    estimator: Any, frame: pd.DataFrame, hide: str | None, mask: str | None, voice: Voice
+) -> pd.DataFrame:
+    """The rows without a part of the pictures in their only column of pictures."""
+    codec = estimator.model_.codec
+    name = only_pictures(
+        codec, "--hide and --mask are about pictures, and this model is of a table with {} of them."
+    )
+    cells = pictures_in(codec.rows(frame).frame[name]) if name in frame else []
+    known = [cell for cell in cells if cell is not None]
+    if not known:
+        raise ValueError(f"No row has a picture in {name!r} of which a part could be hidden.")
+    high, wide = known[0].pixels.shape[:2]
+    hidden = _hidden(estimator, (high, wide), hide, mask, voice)
+    left = [None if cell is None else cell.hide(hidden) for cell in cells]
+    return frame.assign(**{name: pd.Series(left, frame.index, dtype=object)})
+
+
+def complete_table(
+    estimator: Any, frame: pd.DataFrame, n_draws: int | None, seed: int, voice: Voice, **asked: Any
+) -> Any:
+    """``estimator.impute`` of rows with pictures that are known in part, some rows at a time, each
+    time with other noise, and a bar."""
+    parts = []
+    with Progress(not voice.quiet).phase("completing pictures", len(frame)) as bar:
+        for place, part in enumerate(slices(len(frame), TABLE_ROWS_AT_ONCE)):
+            rows = frame.iloc[part]
+            full = estimator.impute(rows, n_draws=n_draws, random_state=seed + place, **asked)
+            parts.append([full] if n_draws is None else full)
+            bar.update(min(part.stop, len(frame)))
+    several = [pd.concat(each) for each in zip(*parts, strict=True)]
+    return several[0] if n_draws is None else several
+
+
+def filled_sheet(codec: Any, frame: pd.DataFrame, several: list[pd.DataFrame], out: str) -> None:
+    """The pictures of a table on one sheet, a row of it on a line: where parts were hidden the
+    picture and what was left of it, then what fills it in."""
+    name = only_pictures(codec, "A sheet is of one column of pictures, and the table has {}.")
+    filled = [stacked(pictures_in(each[name])) for each in several]
+    given = pictures_in(frame[name]) if name in frame else []
+    if in_part(given).any():
+        like = filled[0][0]
+        before = [np.stack([_tile(cell, like, whole) for cell in given]) for whole in (True, False)]
+        filled = [*before, *filled]
+    every = np.stack(filled, 1)
+    write_sheet(every.reshape(-1, *every.shape[2:]), out, every.shape[1])
+
+
+def _tile(cell: Picture | None, like: np.ndarray, whole: bool) -> np.ndarray:
+    """A picture, or what is known of it."""
+    if cell is None:
+        return np.full_like(like, UNKNOWN_GREY)
+    if whole or cell.known is None:
+        return cell.pixels
+    return np.where(cell.known, cell.pixels, UNKNOWN_GREY).astype(np.uint8)
 
 
 def _rectangle(text: str, height: int, width: int) -> tuple[slice, slice]:

@@ -524,8 +524,8 @@ Hide = Annotated[
     typer.Option(
         "--hide",
         metavar="top|bottom|left|right|R..R:C..C",
-        help="Of pictures: a half, or rows and columns from (counted from 0) up to, but not "
-        "with; an end may be left out.",
+        help="Of pictures, also a table's: a half, or rows and columns from (counted from 0) up "
+        "to, but not with; an end may be left out.",
         show_default=False,
     ),
 ]

@@ -40,6 +40,7 @@ __all__ = [
     "claims_sheet",
     "content_of",
     "named",
+    "only_pictures",
     "placed",
     "read_asked",
     "reading_of",
@@ -189,12 +190,11 @@ def asked_rows(
 def as_table(codec: Any, path: str) -> pd.DataFrame:
     """Files of pictures as rows of a table that has one column of them, in which all else is
     missing. ValueError where the table has none, or several columns of pictures."""
-    names = [column.name for column in codec.schema.modelled if column.is_picture]
-    if len(names) != 1:
-        raise ValueError(
-            f"{path} holds pictures, and this model is of a table with {len(names)} columns of "
-            "pictures: give a CSV or Parquet file."
-        )
+    name = only_pictures(
+        codec,
+        f"{path} holds pictures, and this model is of a table with {{}} of pictures: give a CSV or "
+        "Parquet file.",
+    )
     found = Path(path)
     files = sorted(found.iterdir()) if found.is_dir() else [found]
     files = [file for file in files if file.suffix.lower() in SUFFIXES]
@@ -203,7 +203,16 @@ def as_table(codec: Any, path: str) -> pd.DataFrame:
             f"{path} has no files of pictures ({', '.join(SUFFIXES)}), as rows of this table are "
             "made of: give such files, or a CSV or Parquet file with their paths."
         )
-    return pd.DataFrame({names[0]: [str(file) for file in files]}, dtype=object)
+    return pd.DataFrame({name: [str(file) for file in files]}, dtype=object)
+
+
+def only_pictures(codec: Any, words: str) -> Any:
+    """The only column of pictures of a table; ValueError in these ``words``, with the number of
+    columns at {}, where there are none or several."""
+    names = [column.name for column in codec.schema.modelled if column.is_picture]
+    if len(names) != 1:
+        raise ValueError(words.format(f"{len(names)} columns"))
+    return names[0]
 
 
 def reading_of(
@@ -321,12 +330,11 @@ def claims_sheet(codec: Any, out: str | None) -> bool:
     has none, or several columns of them."""
     if out is None or not out.endswith(".png"):
         return False
-    names = [column.name for column in codec.schema.modelled if column.is_picture]
-    if len(names) != 1:
-        raise ValueError(
-            f"A sheet such as {out} holds the pictures of one column, and this table has "
-            f"{len(names)} columns of pictures: -o NAME.csv."
-        )
+    only_pictures(
+        codec,
+        f"A sheet such as {out} holds the pictures of one column, and this table has {{}} of "
+        "pictures: -o NAME.csv.",
+    )
     return True
 
 

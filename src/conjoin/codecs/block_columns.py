@@ -20,7 +20,7 @@ from torch import Tensor
 from conjoin.codecs.image.codec import ImageCodec
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.decoding import check_total, pixels_of, ranged, read_file
-from conjoin.codecs.image.pictures import SUFFIXES, Picture
+from conjoin.codecs.image.pictures import SUFFIXES, Picture, in_part
 from conjoin.codecs.image.tally import Tally
 from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, size_of
 from conjoin.codecs.sequence import ONE_WAY, Prefix, SequenceCodec
@@ -80,6 +80,16 @@ class BlockColumn(abc.ABC):
     @abc.abstractmethod
     def decode(self, value: Tensor, observed: Tensor | None) -> list[Any]:
         """The cells of rows (B, P); None where one is not ``observed`` whole."""
+
+    def begun(self, cells: Sequence[Any]) -> np.ndarray:
+        """(B,) which cells are known in part, and are gone on with where missing ones are filled
+        in."""
+        strings = np.array([isinstance(cell, Prefix) for cell in cells], dtype=bool)
+        return np.asarray(in_part(cells) | strings)
+
+    def far_away(self, cells: Sequence[Any]) -> list[str]:
+        """What the model can't know of the cells, where others are filled in beside them."""
+        return []
 
     def unseen_words(self, value: Any) -> str:
         """Why a cell can't be asked for that was never seen, in a sentence."""
@@ -145,7 +155,8 @@ def known_cells(series: Any, blanks: Any, *, empty: bool = True) -> Iterator[Any
 
 
 class PictureColumn(BlockColumn):
-    """A cell is the path of a file, a ``Picture``, or an array of grey levels 0 to 255.
+    """A cell is the path of a file, a ``Picture``, or an array of grey levels 0 to 255, of which
+    those that are not known are masked, or NaN.
 
     All have one size, or are cut about their centre and scaled to ``size`` (H, W). ``range``: the
     values that become 0 to 255, where some pictures of the fit have more than 8 bits. ``said``:
@@ -175,6 +186,7 @@ class PictureColumn(BlockColumn):
         wanted = ranged(_files(series, blanks), Wanted(size))
         tally = Tally()
         pictures = _read(name, series, wanted, blanks, tally)
+        _refuse_in_part(name, pictures)
         shapes = [picture.pixels.shape for picture in pictures if picture is not None]
         channels = max((shape[2] if len(shape) == 3 else 1) for shape in shapes)
         grid = (channels, *shapes[0][:2])
@@ -192,11 +204,7 @@ class PictureColumn(BlockColumn):
             picture = _open(cell, wanted, self.name, row, tally)
             if picture is not None and picture.pixels.shape[:2] != (height, width):
                 raise ValueError(_other_size(self.name, row, picture, (height, width)))
-            yield (
-                picture
-                if picture is None
-                else Picture(_in_channels(picture.pixels, channels, tally), picture.path)
-            )
+            yield picture if picture is None else _in_channels(picture, channels, tally)
         for words in tally.words(wanted):
             warnings.warn(f"Column {self.name!r}: {words}", UserWarning, stacklevel=2)
 
@@ -211,13 +219,14 @@ class PictureColumn(BlockColumn):
 
     def encode(self, cells: Sequence[Any]) -> Encoded:
         """Grey levels, in the order of channels, rows, columns."""
-        known = np.array([cell is not None for cell in cells], dtype=bool)
         value = np.zeros((len(cells), *self.image.grid))
-        if known.any():
-            stack = np.stack([picture.pixels for picture in cells if picture is not None])
-            value[known] = np.moveaxis(stack, 3, 1) if stack.ndim == 4 else stack[:, None]
-        flat = torch.from_numpy(value.reshape(len(value), -1))
-        mask = torch.from_numpy(known)[:, None].repeat(1, flat.shape[1])
+        known = np.zeros(value.shape, dtype=bool)
+        for row, picture in enumerate(cells):
+            if picture is not None:
+                value[row] = _channels_first(picture.pixels)
+                known[row] = True if picture.known is None else _channels_first(picture.known)
+        flat = torch.from_numpy(np.where(known, value, 0).reshape(len(value), -1))
+        mask = torch.from_numpy(known.reshape(flat.shape))
         nothing = torch.zeros(len(flat), dtype=torch.float64)
         return Encoded(Event(flat, mask), torch.zeros_like(mask), nothing, nothing)
 
@@ -302,21 +311,7 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Pictu
         return cell
     where = f"Column {name!r}, row {row}"
     if isinstance(cell, np.ndarray):
-        if np.ma.is_masked(cell):
-            raise ValueError(
-                f"{where}: a picture of a table is whole or missing, and this one is a masked "
-                "array: fill it, or leave it out."
-            )
-        if (
-            cell.dtype != np.uint8
-            or cell.ndim not in (2, 3)
-            or (cell.ndim == 3 and cell.shape[2] not in OF_CHANNELS)
-        ):
-            raise ValueError(
-                f"{where}: an array of pixels is uint8, (H, W) or (H, W, C), got {cell.dtype} "
-                f"{cell.shape}."
-            )
-        return Picture(cell)
+        return _of_array(cell, where)
     if not isinstance(cell, str | Path):
         raise ValueError(f"{where}: {cell!r} is no path of a picture ({', '.join(SUFFIXES)}).")
     if not Path(cell).is_file():
@@ -331,14 +326,64 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Pictu
         raise ValueError(f"{where}: {error}") from None
 
 
-def _in_channels(pixels: np.ndarray, channels: int, tally: Tally) -> np.ndarray:
-    """The pixels as they would be read from a file in so many channels."""
-    pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
+def _of_array(cell: np.ndarray, where: str) -> Picture | None:
+    """Of bytes, where those that are not known may be masked; or of numbers, NaN where they are
+    not."""
+    shaped = cell.ndim == 2 or (cell.ndim == 3 and cell.shape[2] in OF_CHANNELS)
+    known = ~np.ma.getmaskarray(cell)
+    raw = np.ma.getdata(cell)
+    if raw.dtype.kind == "f":
+        known = known & ~np.isnan(raw)
+    whole = raw.dtype == np.uint8 or (raw.dtype.kind == "f" and not known.all())
+    if not shaped or not whole:
+        raise ValueError(
+            f"{where}: an array of pixels is uint8, (H, W) or (H, W, C), or has NaN where a pixel "
+            f"is not known; got {cell.dtype} {cell.shape}."
+        )
+    wrong = known & ((raw != np.rint(raw)) | (raw < 0) | (raw >= PIXEL_LEVELS))
+    if wrong.any():
+        raise ValueError(
+            f"{where}: pixels are whole numbers from 0 to {PIXEL_LEVELS - 1}, got {raw[wrong][0]}."
+        )
+    if not known.any():
+        return None
+    pixels = np.where(known, raw, 0).astype(np.uint8)
+    return Picture(pixels, known=None if known.all() else known)
+
+
+def _in_channels(picture: Picture, channels: int, tally: Tally) -> Picture:
+    """The picture as it would be read from a file in so many channels, of which each is known
+    where all were."""
+    pixels = _without_axis(picture.pixels)
+    known = None if picture.known is None else _without_axis(picture.known)
     if (pixels.shape[2] if pixels.ndim == 3 else 1) == channels:
-        return pixels
+        return Picture(pixels, picture.path, known)
     tally.files += 1
     wanted = Wanted(mode=OF_CHANNELS[channels], by_model=True)
-    return pixels_of(pillow().Image.fromarray(np.ascontiguousarray(pixels)), wanted, tally)
+    found = pixels_of(pillow().Image.fromarray(np.ascontiguousarray(pixels)), wanted, tally)
+    if known is None:
+        return Picture(found, picture.path)
+    gone = ~known if known.ndim == 2 else (~known).any(2)
+    return Picture(found).hide(np.asarray(gone))
+
+
+def _without_axis(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) of (H, W, 1); others as they are."""
+    return pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
+
+
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    """(C, H, W) of (H, W) or (H, W, C)."""
+    return np.moveaxis(pixels, 2, 0) if pixels.ndim == 3 else pixels[None]
+
+
+def _refuse_in_part(name: Any, pictures: Sequence[Picture | None]) -> None:
+    found = in_part(pictures).nonzero()[0]
+    if len(found):
+        raise ValueError(
+            f"Column {name!r}, row {found[0]}: only a part of the picture is known, and a fit "
+            "learns from pictures that are whole or missing: fill it in, or leave it out."
+        )
 
 
 def _other_size(name: Any, row: int, picture: Picture, wanted: tuple[int, ...]) -> str:
@@ -413,7 +458,7 @@ class StringColumn(BlockColumn):
         """Codes of the characters, and the code behind them where a string has ended."""
         encoded = self.strings.encode(list(cells))
         event = encoded.event
-        begun = torch.tensor([isinstance(cell, Prefix) for cell in cells])
+        begun = torch.from_numpy(self.begun(cells))
         event = event._replace(observed=event.mask & (event.there | ~begun[:, None]))
         value, mask = self.block.laid.flattened(self.block, event)
         return encoded._replace(event=Event(value, mask))
@@ -443,6 +488,17 @@ class StringColumn(BlockColumn):
     @property
     def unlike(self) -> str:
         return f"the string {self.name} is unlike those held out"
+
+    def far_away(self, cells: Sequence[Any]) -> list[str]:
+        rows = self.strings.encode(list(cells)).unseen.any(1).nonzero()[:, 0].tolist()
+        if not rows:
+            return []
+        some = "A string" if len(rows) == 1 else f"{len(rows):,} strings"
+        first = f"row {rows[0]}: {self.strings.unread_words(cells[rows[0]])}"
+        return [
+            f"{some} of {self.name!r} can't be read to the end ({first}): what is filled in beside "
+            "it follows from what stands before alone."
+        ]
 
     def unseen_words(self, value: Any) -> str:
         return self.strings.unseen_words(f"{self.name}=", value)

@@ -476,7 +476,14 @@ class CompositeCodec(Codec):
         return self.table.drawn_outside(frame, given)
 
     def far_away(self, rows: Rows) -> list[str]:
-        return self.table.far_away(rows)
+        frame = rows.frame
+        each = [
+            words
+            for block in self.blocks
+            if block.name in frame
+            for words in block.far_away(list(frame[block.name]))
+        ]
+        return [*self.table.far_away(rows), *each]
 
     def broken(self, rows: Rows) -> list[str]:
         return self.table.broken(rows)
@@ -644,7 +651,8 @@ class CompositeCodec(Codec):
         return event._replace(within=Region(low, high, within.allowed))
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
-        """A string of which only the beginning was known is continued."""
+        """Of a string its beginning may be known, of a picture a part: what fills it in goes on
+        with that."""
         return self.fill_drawn(rows, observed, decoded, None)
 
     def fill_drawn(
@@ -654,7 +662,12 @@ class CompositeCodec(Codec):
         columns = decoded.drop(columns=self.names)
         table = self.table.fill_drawn(rows, observed[:, first], columns, generator)
         known = torch.cat([observed[:, part].all(1)[:, None] for part in behind], 1).numpy()
-        return TableRows(filled(table.frame, self.names, known, decoded, self.table.schema))
+        frame = table.frame.copy()
+        for block in self.blocks:
+            if block.name in frame:
+                begun = block.begun(list(frame[block.name]))
+                frame[block.name] = frame[block.name].where(~begun, None)
+        return TableRows(filled(frame, self.names, known, decoded, self.table.schema))
 
     # ------------------------------------------------------------------ saving
 

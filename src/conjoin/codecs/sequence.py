@@ -223,6 +223,10 @@ class SequenceCodec(Codec):
         return event._replace(observed=event.present)
 
     def unseen_words(self, name: Any, value: Any) -> str:
+        return f"given asks for {name}{self.unread_words(value)}."
+
+    def unread_words(self, value: Any) -> str:
+        """A string that can't be read to its end, and why."""
         codes = self.tokens.codes(value)
         known = codes[: codes.index(-1)] if -1 in codes else codes
         if len(known) < len(codes):
@@ -231,8 +235,8 @@ class SequenceCodec(Codec):
         else:
             odd = f"this one has {len(codes):,}"
         return (
-            f"given asks for {name}{value[:SHOWN_CHARACTERS]!r}; the model knows strings of at "
-            f"most {self.capacity} of the {self.tokens.word} {self.tokens.shown!r}; {odd}."
+            f"{value[:SHOWN_CHARACTERS]!r}; the model knows strings of at most {self.capacity} of "
+            f"the {self.tokens.word} {self.tokens.shown!r}; {odd}"
         )
 
     def oddest(self, rows: Rows, encoded: Encoded, nats: Tensor) -> list[str]:

@@ -986,7 +986,8 @@ class _JointEstimator(BaseEstimator):
         Parameters
         ----------
         X : DataFrame or array_like, shape (n, d)
-            Rows, or images of shape (n, H, W) or (n, H, W, C).
+            Rows, or images of shape (n, H, W) or (n, H, W, C). Pixels that are NaN, in a table also
+            masked ones, are missing.
         n_draws : int, optional
             Number of drawn completions. By default, missing cells get one value each.
         random_state : int, default 0

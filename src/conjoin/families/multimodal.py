@@ -44,7 +44,7 @@ import abc
 import dataclasses
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -362,6 +362,10 @@ class Part:
     name: str
 
 
+# the cells of a block of rows, told of the columns and of what is known of the blocks
+Answer = Callable[[Part, Event, Event], Tensor]
+
+
 class ColumnsAndBlocks(Density):
     """``first`` is p(c), fitted before the rest; each of ``parts`` is p(v | c, ...)."""
 
@@ -673,6 +677,7 @@ class ColumnsAndBlocks(Density):
                 type(self.config).__name__,
                 "log p of a part of a picture",
                 "pictures that are whole or missing",
+                "Fill it in first, by impute.",
             )
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
@@ -765,9 +770,36 @@ class ColumnsAndBlocks(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
         full, behind = self._with_columns(event, generator)
+
+        def draw(part: Part, columns: Event, some: Event) -> Float[Tensor, "b P"]:
+            return self._drawn_part(part, columns, some, generator)
+
+        return self._each_answered(full, behind, draw)
+
+    def _each_answered(self, columns: Event, behind: Event, answer: Answer) -> Event:
+        """The rows with each part in turn as ``answer`` has it, told of those before."""
+        behind = self._with_whole_pictures(columns, behind, answer)
         for part in self._in_order:
-            behind = _filled(behind, part, self._drawn_part(part, full, behind, generator))
-        return self._put_together(full, behind)
+            behind = _filled(behind, part, answer(part, columns, behind))
+        return self._put_together(columns, behind)
+
+    def _with_whole_pictures(self, columns: Event, behind: Event, answer: Answer) -> Event:
+        """Where the string is first, but not known, beside a picture of which a part is: the
+        picture goes on from its part alone, and the string is read off the whole one."""
+        if not self.config.strings_first:
+            return behind
+        string, *pictures = self._in_order
+        open_ = ~_whole(behind, string)
+        for part in pictures:
+            known = behind.mask[:, part.cells]
+            rows = (open_ & known.any(1) & ~known.all(1)).nonzero()[:, 0]
+            if len(rows):
+                cell = torch.arange(behind.value.shape[1])
+                own = (cell >= string.cells.start) & (cell < string.cells.stop)
+                alone = behind.take(rows).hide(own)
+                found = answer(part, columns.take(rows), alone)
+                behind = _filled(behind, part, found, rows)
+        return behind
 
     def _drawn_part(
         self, part: Part, columns: Event, behind: Event, generator: torch.Generator | None
@@ -936,11 +968,13 @@ class ColumnsAndBlocks(Density):
                 drawn, _repeated(told.take(slice(row, row + 1)), PROPOSALS)
             )
             full.value[row] = drawn.value[score.argmax()]
-        for part in self._in_order:
-            told_of = self._context(full, behind, part)
-            found = self.density_of(part).mode(self._event(behind, part), told_of)
-            behind = _filled(behind, part, self._cells(found, part))
-        return self._put_together(full, behind)
+
+        def likeliest(part: Part, columns: Event, some: Event) -> Float[Tensor, "b P"]:
+            told_of = self._context(columns, some, part)
+            found = self.density_of(part).mode(self._event(some, part), told_of)
+            return self._cells(found, part)
+
+        return self._each_answered(full, behind, likeliest)
 
     def alternatives(self, event: Event, count: int) -> tuple[Event, Float[Tensor, "B K"]]:
         """The most probable strings that a beam finds in place of the one that each row lacks: B K
@@ -948,6 +982,9 @@ class ColumnsAndBlocks(Density):
         (nats), exact. CapabilityError where a row lacks none or several, or where a block that is
         told of the string is known."""
         columns, behind = self._cut(event)
+        for part in self.parts:
+            some = behind.mask[:, part.cells]
+            self._refuse_in_part(part, some[some.any(1)])
         gone = torch.zeros(event.rows, len(self._strings), dtype=torch.bool)
         for place, part in enumerate(self._strings):
             gone[:, place] = ~behind.mask[:, part.cells].any(1)
@@ -1316,12 +1353,15 @@ def _cells_of(behind: Event, part: Part) -> Event:
     return Event(behind.value[:, part.cells], behind.mask[:, part.cells])
 
 
-def _filled(behind: Event, part: Part, cells: Float[Tensor, "B P"]) -> Event:
-    """The rows with one block known."""
+def _filled(
+    behind: Event, part: Part, cells: Float[Tensor, "b P"], rows: Int[Tensor, " b"] | None = None
+) -> Event:
+    """The rows with one block known, in all of them or in some ``rows``."""
+    some = slice(None) if rows is None else rows
     value = behind.value.clone()
     mask = behind.mask.clone()
-    value[:, part.cells] = cells.to(value)
-    mask[:, part.cells] = True
+    value[some, part.cells] = cells.to(value)
+    mask[some, part.cells] = True
     return Event(value, mask)
 
 

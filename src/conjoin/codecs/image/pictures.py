@@ -12,7 +12,7 @@ import numpy as np
 
 from conjoin.codecs.image.colours import pillow
 
-__all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in", "pixels_in", "stacked"]
+__all__ = ["SUFFIXES", "Picture", "Pictures", "in_part", "pictures_in", "pixels_in", "stacked"]
 
 SUFFIXES = (
     ".png",
@@ -83,10 +83,19 @@ def _middle(name: str, labels: Any, row: int) -> str:
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """``pixels`` uint8 (H, W) or (H, W, C), and the ``path`` of the file that they are of, if any.
-    Its text names its content."""
+    ``known``: which of the pixels are, of their shape; None where all are. Its text names its
+    content."""
 
     pixels: np.ndarray
     path: str = ""
+    known: np.ndarray | None = None
+
+    def hide(self, hidden: np.ndarray) -> "Picture":
+        """The picture without what is ``hidden`` (H, W), by which it is no longer that of its
+        file."""
+        place = hidden if self.pixels.ndim == 2 else hidden[:, :, None]
+        known = np.broadcast_to(~place, self.pixels.shape)
+        return Picture(self.pixels, known=known if self.known is None else known & self.known)
 
     def save(self, path: str | Path) -> None:
         """Write it as a file, in the format of its suffix."""
@@ -94,15 +103,17 @@ class Picture:
 
     def __str__(self) -> str:
         sides = " x ".join(map(str, self.pixels.shape))
-        return (
-            f"picture of {sides} "
-            f"({hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]})"
-        )
+        content = np.ascontiguousarray(self.pixels)
+        part = ""
+        if self.known is not None:
+            content = np.stack([np.where(self.known, content, 0), self.known])
+            part = f"{self.known.mean():.0%} known, "
+        return f"picture of {sides} ({part}{hashlib.sha256(content.tobytes()).hexdigest()[:16]})"
 
     __repr__ = __str__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Picture) and np.array_equal(self.pixels, other.pixels)
+        return isinstance(other, Picture) and str(self) == str(other)
 
     def __hash__(self) -> int:
         return hash(str(self))
@@ -118,6 +129,11 @@ def pixels_in(cell: Any) -> np.ndarray | None:
     if not isinstance(cell, Picture):
         return None
     return cell.pixels if cell.pixels.ndim == 3 else cell.pixels[:, :, None]
+
+
+def in_part(cells: Iterable[Any]) -> np.ndarray:
+    """(B,) which cells are pictures of which only a part is known."""
+    return np.array([isinstance(cell, Picture) and cell.known is not None for cell in cells], bool)
 
 
 def pictures_in(cells: Iterable[Any]) -> list[Picture | None]:
