@@ -10,7 +10,9 @@ from PIL import Image
 
 import conjoin
 from conjoin.cli import run
+from conjoin.codecs.block_columns import PictureColumn
 from conjoin.codecs.composite import CompositeCodec, codec_of
+from conjoin.codecs.image.codec import ImageCodec
 from conjoin.codecs.sequence import Prefix
 from conjoin.core import CapabilityError
 from conjoin.core.warnings import ColumnWarning
@@ -347,6 +349,14 @@ def test_a_part_in_other_channels_stays_known_where_it_was(fitted):
     assert gone is None and cell.pixels.shape == cell.known.shape == (8, 8, 3)
     assert cell.known[:, :4].all() and not cell.known[:, 4:].any()
     assert "50% known" in str(cell) and cell != type(cell)(cell.pixels)
+
+
+def test_a_grey_pixel_of_other_channels_is_known_where_all_of_its_colours_were():
+    colours = np.ma.masked_array(np.full((2, 2, 3), 90, dtype=np.uint8), np.zeros((2, 2, 3)))
+    colours[0, 1, 2] = np.ma.masked
+    column = PictureColumn("scan", ImageCodec((1, 2, 2), 256))
+    (cell,) = column.cells([colours])
+    assert cell.known.tolist() == [[True, False], [True, True]]
 
 
 def test_a_caption_that_cant_be_read_stays_and_is_told_of(fitted):

@@ -17,7 +17,43 @@ TYPICAL = (FILE, "-k", "typicality or never_seen")
 ALTER = (FILE, "-k", "counterfactual")
 CHOICE = (FILE, "-k", "chosen_counterfactual or candidates_of or no_candidates")
 
+IN_PART = (
+    "tests/test_captions.py",
+    "-k",
+    "in_part or what_a_part or other_channels or cant_be_read or not_learned",
+)
+
 MUTATIONS = [
+    *at(
+        "families/multimodal.py",
+        IN_PART,
+        (
+            "strings before parts",
+            "open_ = ~_whole(behind, string)",
+            "open_ = _whole(behind, string)",
+        ),
+    ),
+    *at(
+        "codecs/block_columns.py",
+        IN_PART,
+        (
+            "a part taken as whole",
+            "True if picture.known is None else _channels_first(picture.known)",
+            "True",
+        ),
+        (
+            "parts learned from",
+            "found = in_part(pictures).nonzero()[0]",
+            "found = in_part(pictures).nonzero()[0][:0]",
+        ),
+        ("any channel makes known", "else (~known).any(2)", "else (~known).all(2)"),
+        ("unread captions passed over", "unseen.any(1).nonzero()", "unseen.all(1).nonzero()"),
+    ),
+    *at(
+        "codecs/composite.py",
+        IN_PART,
+        ("parts stay open", "frame[block.name].where(~begun, None)", "frame[block.name]"),
+    ),
     *at(
         "nets/unet.py",
         NET,
