@@ -14,10 +14,10 @@ either of two things may be named first. *inpainted*: the left half of a scene o
 side covered, the caption known. *changed*: the prompt with one colour changed, drawn from the same
 noise: whether the new colour is there, whether all other slots hold, and how many pixels stay.
 *unfamiliar*: what ``decide`` says of other pictures with captions of scenes, and of X-rays, digits
-and emoji that are asked for one, at 5 % false alarms. *false alarms*: at 5 %, over 100 re-splits. ``--candidates``: pictures that are drawn for
-each prompt, of which one is kept in proportion to how probable the prompt is given it, as
-``sample(candidates=...)`` does; ``--guidance``: by how much what prompts say is exaggerated.
-Seconds are of the CPU.
+and emoji that are asked for one, at 5 % false alarms. *false alarms*: at 5 %, over 100 re-splits.
+``--candidates``: pictures that are drawn for each prompt, of which one is kept in proportion to how
+probable the prompt is given it, as ``sample(candidates=...)`` does; ``--guidance``: by how much
+what prompts say is exaggerated. Seconds are of the CPU.
 """
 
 import argparse
