@@ -556,6 +556,8 @@ def _tell_filled(
     """The filled rows, those of several draws below each other, and which cells were filled."""
     import pandas as pd
 
+    from conjoin.model.words import plural
+
     several = [_framed(model, each) for each in (full if draws is not None else [full])]
     cells = _filled(frame, several, model.codec)
     table = several[0]
@@ -564,7 +566,8 @@ def _tell_filled(
         table = pd.concat(numbered, ignore_index=True)
         table = table[["draw", *(name for name in table if name != "draw")]]
     voice.aside(
-        f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
+        f"{plural(len(cells), 'cell')} filled in {cells['row'].nunique():,} of "
+        f"{plural(len(frame), 'row')}."
         + _replaced_words(cells)
     )
     _tell_unlabelled(model, frame, voice)
@@ -577,13 +580,14 @@ def _tell_filled(
 def _write_filled(codec: Any, frame: Any, several: list[Any], out: str, voice: Voice) -> None:
     """The pictures on one sheet, a line for each row, and what stands beside each."""
     from conjoin.cli.edits import filled_sheet
+    from conjoin.model.words import plural
 
     filled_sheet(codec, frame, several, out)
     rest = [each.drop(columns=codec.pictures).astype(str) for each in several]
     told = [each.agg("; ".join, axis=1).tolist() for each in rest]
     for row, words in enumerate(zip(*told, strict=True), 1):
         voice.note(f"{row}: {' | '.join(dict.fromkeys(words))}")
-    voice.path(f"The pictures of {len(frame):,} rows lie in {out}.")
+    voice.path(f"The pictures of {plural(len(frame), 'row')} lie in {out}.")
     voice.json({"rows": [each.to_dict("records") for each in rest], "out": out})
 
 

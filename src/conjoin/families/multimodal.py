@@ -110,6 +110,7 @@ CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned besi
 PICTURE_FAMILIES = ("picture_diffusion", "picture_tokens", "latent_diffusion", "cascade")
 CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 HIDDEN_WORDS = 0.2  # share of the written words of a caption, in a step of the fit
+SWEEPS = 3  # over a picture that is known in part and its string, which is not
 MAX_CANDIDATES_AT_ONCE = 256  # pictures, of which some are chosen
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
@@ -784,22 +785,39 @@ class ColumnsAndBlocks(Density):
         return self._put_together(columns, behind)
 
     def _with_whole_pictures(self, columns: Event, behind: Event, answer: Answer) -> Event:
-        """Where the string is first, but not known, beside a picture of which a part is: the
-        picture goes on from its part alone, and the string is read off the whole one."""
+        """Where the string is first, but not known, beside pictures of which a part is: they go on
+        from their part alone; then the string is read off them, and they go on told of it, in turn,
+        as in a Gibbs sampler whose conditionals are learned apart (D. Heckerman et al. (2000),
+        Dependency networks, section 2.2). What is left is to read the string off the last ones."""
         if not self.config.strings_first:
             return behind
         string, *pictures = self._in_order
-        open_ = ~_whole(behind, string)
-        for part in pictures:
-            known = behind.mask[:, part.cells]
-            rows = (open_ & known.any(1) & ~known.all(1)).nonzero()[:, 0]
-            if len(rows):
-                cell = torch.arange(behind.value.shape[1])
-                own = (cell >= string.cells.start) & (cell < string.cells.stop)
-                alone = behind.take(rows).hide(own)
-                found = answer(part, columns.take(rows), alone)
-                behind = _filled(behind, part, found, rows)
-        return behind
+        known = [behind.mask[:, part.cells] for part in pictures]
+        in_part = torch.stack([cells.any(1) & ~cells.all(1) for cells in known], 1)
+        rows = (~_whole(behind, string) & in_part.any(1)).nonzero()[:, 0]
+        if not len(rows):
+            return behind
+        told = columns.take(rows)
+        asked = behind.take(rows)
+        cell = torch.arange(asked.value.shape[1])
+        own = (cell >= string.cells.start) & (cell < string.cells.stop)
+
+        def gone_on(some: Event) -> Event:
+            """With whole pictures, and the string as it was asked for."""
+            for place, part in enumerate(pictures):
+                begun = in_part[rows, place].nonzero()[:, 0]
+                found = answer(part, told.take(begun), some.take(begun))
+                some = _filled(some, part, found, begun)
+            value = torch.where(own, asked.value, some.value)
+            return Event(value, torch.where(own, asked.mask, some.mask))
+
+        whole = gone_on(asked.hide(own))
+        for _ in range(SWEEPS):
+            whole = gone_on(_filled(asked, string, answer(string, told, whole)))
+        return Event(
+            behind.value.index_copy(0, rows, whole.value.to(behind.value)),
+            behind.mask.index_copy(0, rows, whole.mask),
+        )
 
     def _drawn_part(
         self, part: Part, columns: Event, behind: Event, generator: torch.Generator | None
