@@ -512,11 +512,12 @@ def impute(
             with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
                 _complete(estimator, pictures, hide, mask, draws, seed, y, out, voice)
             return
-        alternatives = None if hides else USUAL_ALTERNATIVES
+        strings = any(column.type == "text" for column in estimator.model_.codec.schema.modelled)
+        alternatives = USUAL_ALTERNATIVES if strings and not hides else None
     if alternatives is not None:
         beside = {"--draws": draws, "--hide": hide, "--mask": mask, "--y": y, "--part": part}
         beside |= {"--skip-broken": skip_broken or None, "--tails": tails or None}
-        _refuse_beside_alternatives(beside | {"--given": given or None})
+        _refuse_beside_alternatives(beside | {"--given": given or None}, told=reader is not None)
         claim(out, force)
         estimator = load_model(model, device)
         from conjoin.questions.alternatives import refuse_without_strings
@@ -535,7 +536,11 @@ def impute(
     wanted = None if y is None else _wanted(estimator.model_.target, y)
     say_unfinished(estimator.model_, voice)
     frame = _strings_missing(estimator.model_, data, limits, voice)
+    files = None if reader is None else frame.iloc[:, 0].tolist()
+    _refuse_onto_inputs(estimator.model_.codec, frame, out)
     for name, value in _values_of(given, estimator.model_.codec.schema).items():
+        if name in frame:
+            raise ValueError(f"--given {name}= is what {data} holds: leave it out.")
         frame[name] = value
     _refuse_names(frame, ("draw",) if draws is not None else ())
     asked = {"y": wanted, "tails": tails, "strategy": strategy}
@@ -547,19 +552,28 @@ def impute(
     else:
         full = estimator.impute(frame, n_draws=draws, random_state=seed, **asked)
     with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
-        _tell_filled(estimator.model_, frame, full, draws, out, voice)
+        _tell_filled(estimator.model_, frame, full, draws, out, voice, files)
 
 
 def _tell_filled(
-    model: Any, frame: Any, full: Any, draws: int | None, out: str | None, voice: Voice
+    model: Any,
+    frame: Any,
+    full: Any,
+    draws: int | None,
+    out: str | None,
+    voice: Voice,
+    files: list[str] | None,
 ) -> None:
-    """The filled rows, those of several draws below each other, and which cells were filled."""
+    """The filled rows, those of several draws below each other, and which cells were filled.
+    ``files``: of pictures that are the rows, whose names come first."""
     import pandas as pd
 
     from conjoin.model.words import plural
 
     several = [_framed(model, each) for each in (full if draws is not None else [full])]
     cells = _filled(frame, several, model.codec)
+    if files is not None:
+        several = [each.assign(file=files)[["file", *each]] for each in several]
     table = several[0]
     if draws is not None:
         numbered = [each.assign(draw=i) for i, each in enumerate(several, 1)]
@@ -567,10 +581,11 @@ def _tell_filled(
         table = table[["draw", *(name for name in table if name != "draw")]]
     voice.aside(
         f"{plural(len(cells), 'cell')} filled in {cells['row'].nunique():,} of "
-        f"{plural(len(frame), 'row')}."
-        + _replaced_words(cells)
+        f"{plural(len(frame), 'row')}." + _replaced_words(cells)
     )
     _tell_unlabelled(model, frame, voice)
+    if out is None and any(column.is_picture for column in model.codec.schema.modelled):
+        voice.note("-o NAME.csv keeps the pictures, in a folder beside it; -o NAME.png on a sheet.")
     if out is not None and out.endswith(SHEET):
         _write_filled(model.codec, frame, several, out, voice)
         return
@@ -620,13 +635,25 @@ def _complete(
     complete_pictures(estimator, pictures, hidden, draws, seed, wanted, out, voice)
 
 
-def _refuse_beside_alternatives(asked: dict[str, Any]) -> None:
+def _refuse_beside_alternatives(asked: dict[str, Any], told: bool) -> None:
+    """``told``: whether files of pictures are asked for their strings."""
     for option, value in asked.items():
+        if value is not None and told and option in ("--draws", "--given", "--y", "--tails"):
+            raise ValueError(
+                f"{option} goes with --hide or --mask: of whole pictures the most probable strings "
+                "are told."
+            )
         if value is not None:
             raise ValueError(
                 f"{option} can't be asked beside the alternatives of a missing string: leave out "
                 "one of them."
             )
+
+
+def _refuse_onto_inputs(codec: Any, frame: Any, out: str | None) -> None:
+    from conjoin.cli.pictures import refuse_onto_inputs
+
+    refuse_onto_inputs(codec, frame, out)
 
 
 def _refuse_given(given: list[str] | None, why: str) -> None:
@@ -641,7 +668,10 @@ def _values_of(given: list[str] | None, schema: Any) -> dict[Any, Any]:
     found = given_of(given, schema)
     for name, value in found.items():
         if isinstance(value, tuple | list | Prefix):
-            raise ValueError(f"--given {name}= takes one value here, the same for all pictures.")
+            raise ValueError(
+                f"--given {name}= takes one whole value here, the same for all pictures; ranges, "
+                "several levels and beginnings are for `conjoin sample`."
+            )
     return found
 
 

@@ -159,6 +159,7 @@ def complete_pictures(
         rows.take(np.arange(len(ranks)) // len(full)),
     )
     if _told(table, out, voice):
+        voice.note("-o FOLDER/, NAME.png and NAME.npz keep the completed pictures.")
         return
     assert out is not None
     if out.endswith(".npz"):

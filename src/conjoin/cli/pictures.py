@@ -44,6 +44,7 @@ __all__ = [
     "placed",
     "read_asked",
     "reading_of",
+    "refuse_onto_inputs",
     "refuse_parts",
     "sheet_of",
     "shown_as",
@@ -323,6 +324,21 @@ def claim_beside(codec: Any, out: str | None, force: bool) -> None:
             f"{folder}, where the pictures would go, exists: choose another name, or overwrite "
             "pictures with --force."
         )
+
+
+def refuse_onto_inputs(codec: Any, frame: pd.DataFrame, out: str | None) -> None:
+    """ValueError where the pictures of an answer would replace those that are read for it."""
+    if out is None or out == "-" or out.endswith(".png"):
+        return
+    folder = _beside(out).resolve()
+    for column in codec.schema.modelled:
+        cells = frame[column.name] if column.is_picture and column.name in frame else ()
+        for cell in cells:
+            if isinstance(cell, str) and Path(cell).resolve().parent == folder:
+                raise ValueError(
+                    f"{_beside(out)}, where the pictures would go, holds {cell}, which is read for "
+                    "them: choose another name."
+                )
 
 
 def claims_sheet(codec: Any, out: str | None) -> bool:

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from conjoin.codecs.image.codec import ImageCodec
 from conjoin.codecs.image.colours import pillow
-from conjoin.codecs.image.decoding import check_total, pixels_of, ranged, read_file
+from conjoin.codecs.image.decoding import IN_FOLDERS, check_total, pixels_of, ranged, read_file
 from conjoin.codecs.image.pictures import SUFFIXES, Picture, in_part
 from conjoin.codecs.image.tally import Tally
 from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, size_of
-from conjoin.codecs.sequence import ONE_WAY, Prefix, SequenceCodec
+from conjoin.codecs.sequence import ONE_WAY, SHOWN_CHARACTERS, Prefix, SequenceCodec
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.values import text_of
 from conjoin.codecs.text import TextCodec
@@ -86,6 +86,10 @@ class BlockColumn(abc.ABC):
         in."""
         strings = np.array([isinstance(cell, Prefix) for cell in cells], dtype=bool)
         return np.asarray(in_part(cells) | strings)
+
+    def unread(self, cells: Sequence[Any]) -> list[str]:
+        """Of each cell, what of it can't be read."""
+        return [""] * len(cells)
 
     def far_away(self, cells: Sequence[Any]) -> list[str]:
         """What the model can't know of the cells, where others are filled in beside them."""
@@ -203,7 +207,12 @@ class PictureColumn(BlockColumn):
         for row, cell in enumerate(known_cells(series, self.blanks)):
             picture = _open(cell, wanted, self.name, row, tally)
             if picture is not None and picture.pixels.shape[:2] != (height, width):
-                raise ValueError(_other_size(self.name, row, picture, (height, width)))
+                high, wide = picture.pixels.shape[:2]
+                raise ValueError(
+                    f"Column {self.name!r}, row {row}: {picture.path or 'the picture'} has {high} "
+                    f"x {wide} pixels (height x width), and those of the model have {height} x "
+                    f"{width}: scale it."
+                )
             yield picture if picture is None else _in_channels(picture, channels, tally)
         for words in tally.words(wanted):
             warnings.warn(f"Column {self.name!r}: {words}", UserWarning, stacklevel=2)
@@ -313,7 +322,8 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Pictu
     if isinstance(cell, np.ndarray):
         return _of_array(cell, where)
     if not isinstance(cell, str | Path):
-        raise ValueError(f"{where}: {cell!r} is no path of a picture ({', '.join(SUFFIXES)}).")
+        shown = repr(cell)[:SHOWN_CHARACTERS]
+        raise ValueError(f"{where}: {shown} is no path of a picture ({', '.join(SUFFIXES)}).")
     if not Path(cell).is_file():
         raise ValueError(
             f"{where}: there is no file {cell}; paths are relative to the folder of the table (a "
@@ -323,7 +333,8 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Pictu
     try:
         return Picture(read_file(Path(cell), wanted, tally), str(cell))
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        words = str(error).replace(IN_FOLDERS, ": replace it, or empty the cell.")
+        raise ValueError(f"{where}: {words}") from None
 
 
 def _of_array(cell: np.ndarray, where: str) -> Picture | None:
@@ -334,11 +345,11 @@ def _of_array(cell: np.ndarray, where: str) -> Picture | None:
     raw = np.ma.getdata(cell)
     if raw.dtype.kind == "f":
         known = known & ~np.isnan(raw)
-    whole = raw.dtype == np.uint8 or (raw.dtype.kind == "f" and not known.all())
-    if not shaped or not whole:
+    bytes_ = raw.dtype == np.uint8 or (raw.dtype.kind in "uif" and not known.all())
+    if not shaped or not bytes_:
         raise ValueError(
-            f"{where}: an array of pixels is uint8, (H, W) or (H, W, C), or has NaN where a pixel "
-            f"is not known; got {cell.dtype} {cell.shape}."
+            f"{where}: an array of pixels is uint8, (H, W) or (H, W, C); of other numbers from 0 "
+            f"to 255 those that are not known are masked, or NaN. Got {cell.dtype} {cell.shape}."
         )
     wrong = known & ((raw != np.rint(raw)) | (raw < 0) | (raw >= PIXEL_LEVELS))
     if wrong.any():
@@ -489,8 +500,15 @@ class StringColumn(BlockColumn):
     def unlike(self) -> str:
         return f"the string {self.name} is unlike those held out"
 
+    def unread(self, cells: Sequence[Any]) -> list[str]:
+        unseen = self.strings.encode(list(cells)).unseen.any(1).tolist()
+        return [
+            f"{self.name} can't be read to the end: {self.strings.odd_words(cell)}" if odd else ""
+            for cell, odd in zip(cells, unseen, strict=True)
+        ]
+
     def far_away(self, cells: Sequence[Any]) -> list[str]:
-        rows = self.strings.encode(list(cells)).unseen.any(1).nonzero()[:, 0].tolist()
+        rows = [row for row, words in enumerate(self.unread(cells)) if words]
         if not rows:
             return []
         some = "A string" if len(rows) == 1 else f"{len(rows):,} strings"

@@ -28,6 +28,7 @@ from conjoin.codecs.block_columns import (
     known_cells,
 )
 from conjoin.codecs.image.codec import ImageCodec
+from conjoin.codecs.sequence import SHOWN_CHARACTERS
 from conjoin.codecs.smiles.column import SmilesColumn
 from conjoin.codecs.table import Schema, TableCodec, as_frame, read_table
 from conjoin.codecs.table.aside import BESIDE
@@ -161,9 +162,22 @@ def _sentences_as_category(
     }
 
 
-def _format_of_text(series: pd.Series) -> JSON:
-    """What sentences are made of: words, where other sentences will hardly have new ones."""
-    return {"format": Words.format} if Words.suit(series.dropna().tolist()) else {}
+def _format_of_text(name: Any, series: pd.Series) -> tuple[JSON, list[str]]:
+    """What sentences are made of: words, where other sentences will hardly have new ones; and what
+    keeps them from it, if they are few."""
+    strings = series.dropna().tolist()
+    if Words.suit(strings):
+        return {"format": Words.format}, []
+    tidy = [string for string in strings if Words.writes(string)]
+    if not tidy or not Words.suit(tidy):
+        return {}, []
+    first = next(string for string in strings if not Words.writes(string))
+    odd = len(strings) - len(tidy)
+    several = f"{odd:,} of its strings have" if odd > 1 else "one of its strings has"
+    return {}, [
+        f"Column {name!r} is read by characters, not by words, which learns slower, as {several} "
+        f"other blanks than one between words (such as {first[:SHOWN_CHARACTERS]!r}): tidy them."
+    ]
 
 
 def in_folder(
@@ -239,21 +253,25 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
     few = _sentences_as_category(raw, found, asked, blanks)
     raw = below(raw, home, picture_columns(raw, types, missing))
     blocks = []
+    odd: list[str] = []
     for name, (kind, words) in found.items():
         own = asked.pop(name, {})
         if name in typed and kind is StringColumn:
-            own = own | _format_of_text(raw[name])
+            form, untidy = _format_of_text(name, raw[name])
+            own = own | form
+            odd += untidy
         block, cells = kind.begin(name, raw[name], own, words)
         blanks.pop(name, None)
         blocks.append(block)
         raw = _with(raw, name, cells)
     codec = CompositeCodec(TableCodec(asked, blanks, **options), blocks)
-    codec.assumed = tuple(
+    assumed = [
         f"Column {name!r} holds free text beside pictures and is modelled as text; to leave it "
         "out, drop it."
         for name in typed
         if found[name][0] is StringColumn
-    )
+    ]
+    codec.assumed = (*assumed, *odd)
     codec.few_sentences = few
     return codec, codec.frame(raw)
 
@@ -524,7 +542,13 @@ class CompositeCodec(Codec):
         return raw if isinstance(raw, TableRows) else self.table.readable(self.frame(raw))
 
     def unread(self, rows: Rows) -> list[str]:
-        return self.table.unread(rows)
+        """Also strings that can't be read to their end."""
+        each = [self.table.unread(rows)]
+        frame = rows.frame
+        for block in self.blocks:
+            if block.name in frame:
+                each.append(block.unread(list(frame[block.name])))
+        return ["; ".join(filter(None, words)) for words in zip(*each, strict=True)]
 
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame."""

@@ -227,17 +227,19 @@ class SequenceCodec(Codec):
 
     def unread_words(self, value: Any) -> str:
         """A string that can't be read to its end, and why."""
+        return (
+            f"{value[:SHOWN_CHARACTERS]!r}; the model knows strings of at most {self.capacity} of "
+            f"the {self.tokens.word} {self.tokens.shown!r}; {self.odd_words(value)}"
+        )
+
+    def odd_words(self, value: Any) -> str:
+        """Why a string can't be read to its end."""
         codes = self.tokens.codes(value)
         known = codes[: codes.index(-1)] if -1 in codes else codes
         if len(known) < len(codes):
             rest = self.unread_rest(value, known)
-            odd = self.tokens.unread(value) or f"{rest!r} begins with what it has not seen"
-        else:
-            odd = f"this one has {len(codes):,}"
-        return (
-            f"{value[:SHOWN_CHARACTERS]!r}; the model knows strings of at most {self.capacity} of "
-            f"the {self.tokens.word} {self.tokens.shown!r}; {odd}"
-        )
+            return self.tokens.unread(value) or f"{rest!r} begins with what it has not seen"
+        return f"this one has {len(codes):,}"
 
     def oddest(self, rows: Rows, encoded: Encoded, nats: Tensor) -> list[str]:
         """What was never seen, else the piece with the most nats and what is odd beside it."""

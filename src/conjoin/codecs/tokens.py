@@ -183,8 +183,13 @@ class Words(Tokens):
         split = [_words_of(string) for string in strings]
         count = Counter(word for words in split for word in words)
         rare = sum(1 for times in count.values() if times == 1)
-        whole = all(_joined(words) == s for words, s in zip(split, strings, strict=True))
+        whole = all(map(cls.writes, strings))
         return whole and "" not in count and rare <= MAX_RARE_WORDS * count.total()
+
+    @classmethod
+    def writes(cls, string: str) -> bool:
+        """Whether words, with one blank between two of them, write the string."""
+        return _joined(_words_of(string)) == string
 
     @property
     def shown(self) -> str:

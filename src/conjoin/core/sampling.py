@@ -143,7 +143,8 @@ class Walk:
     candidates: int | None = None
 
     def __post_init__(self) -> None:
-        if self.guidance is not None and not 0 <= self.guidance < float("inf"):
+        number = self.guidance is None or isinstance(self.guidance, int | float)
+        if not number or not 0 <= (self.guidance or 0) < float("inf"):
             raise ValueError(f"guidance must be a number of at least 0, got {self.guidance!r}.")
         if self.steps is not None and (self.steps != int(self.steps) or self.steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}.")

@@ -30,6 +30,10 @@ __all__ = [
     "values_range",
 ]
 
+# what can be done about a broken file among others
+IN_FOLDERS = (
+    ": replace it, take it out of the folder, or leave out such files with skip_broken=True."
+)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")
 PILLOW = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
 MIN_FILES_FOR_PROGRESS = 200  # files from which a bar shows how far the reading is
@@ -297,10 +301,7 @@ def _too_large(file: Path, pixels: str, wanted: Wanted) -> str:
 
 def _broken(file: Path, error: Exception) -> str:
     words = str(error).rstrip(".").replace(f" {str(file)!r}", " it") or type(error).__name__
-    return (
-        f"{file} is broken, or no picture ({words}): replace it, take it out of the folder, or "
-        "leave out such files with skip_broken=True."
-    )
+    return f"{file} is broken, or no picture ({words}){IN_FOLDERS}"
 
 
 def pixels_of(picture: Any, wanted: Wanted, tally: Tally) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from conjoin.codecs.table.aside import reason_to_set_aside
+from conjoin.codecs.table.aside import BESIDE, reason_to_set_aside
 from conjoin.codecs.table.centuries import century_words
 from conjoin.codecs.table.codes import is_place_name
 from conjoin.codecs.table.doubts import (
@@ -238,7 +238,8 @@ def plain_name(name: Any) -> Any:
 def _rescue(columns: list[Column], target: Any) -> list[Column]:
     """Something must be left to model: numbers that were set aside come back when they are all
     there is."""
-    if not columns or any(column.modelled and column.name != target for column in columns):
+    beside = any(BESIDE in column.why for column in columns)
+    if beside or not columns or any(c.modelled and c.name != target for c in columns):
         return columns  # none at all: what is modelled lies beside the table
     back = [
         column.numeric

@@ -51,7 +51,7 @@ from conjoin.core import (
 from conjoin.core.device import on_device
 from conjoin.core.event import slices
 from conjoin.core.sampling import walk
-from conjoin.core.shapes import Float
+from conjoin.core.shapes import Float, Int
 from conjoin.families.deep import starting_rows
 from conjoin.families.diffusion.denoiser import BODIES, MAX_NOISE, WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
@@ -76,6 +76,8 @@ __all__ = [
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
 FEW_KNOWN_PIXELS = 16  # of a row, by which whole draws are chosen
 CHUNK_PICTURES = 256  # pictures that the network sees at once
+MAX_LEVEL_BYTES = 1 << 28  # of pixels times grey levels, that are weighed at once
+REACH_DEVIATIONS = 44.0  # of the smallest noise: there a normal density is exp(-700) of its peak
 PICTURES_SEEN_BOUNDS = (100_000, 900_000)  # pictures in a fit, at least and at most
 # the running mean of the weights: over this share of the steps, and no more than this memory
 AVERAGED_SHARE = 0.1
@@ -536,12 +538,29 @@ class PictureDensity(Density):
         self, value: Float[Tensor, "B D"], x: Tensor, noise: Float[Tensor, "C H W"]
     ) -> Float[Tensor, " B"]:
         """log P(x | z) at the smallest noise: no more than half a grey level."""
-        levels = torch.arange(self.shares.shape[1])
+        near = self._near_levels()
+        each = 4 * 8 * value.shape[1] * len(near)
+        parts = slices(len(value), max(1, MAX_LEVEL_BYTES // each))
+        return torch.cat([self._near_log_levels(value[part], noise, near) for part in parts])
+
+    def _near_levels(self) -> Int[Tensor, " N"]:
+        """From a level, those that have a share in the sum: others are as far as
+        ``REACH_DEVIATIONS`` from z, so that double precision has nothing of them."""
+        reach = min(math.ceil(REACH_DEVIATIONS * self.core.least_levels), self.shares.shape[1] - 1)
+        return torch.arange(-reach, reach + 1)
+
+    def _near_log_levels(
+        self, value: Float[Tensor, "b D"], noise: Float[Tensor, "C H W"], near: Int[Tensor, " N"]
+    ) -> Float[Tensor, " b"]:
+        levels = self.shares.shape[1]
         deviation = self.core.least_levels
-        apart = (value + deviation * noise.flatten())[:, :, None] - levels  # in grey levels
-        log_weight = self.shares - apart.square() / (2 * deviation**2)
-        own = log_weight.gather(2, value.long()[:, :, None])[:, :, 0]
-        return (own - log_weight.logsumexp(2)).sum(1)
+        apart = deviation * noise.double().flatten()[:, None] - near  # (D, N) in grey levels
+        at = value.long()[:, :, None] + near
+        pixel = torch.arange(value.shape[1] if len(self.shares) > 1 else 1)
+        share = self.shares[pixel[:, None], at.clamp(0, levels - 1)]
+        log_weight = share - apart.square() / (2 * deviation**2)
+        log_weight = log_weight.masked_fill((at < 0) | (at >= levels), -torch.inf)
+        return (log_weight[:, :, len(near) // 2] - log_weight.logsumexp(2)).sum(1)
 
     # ------------------------------------------------------------------ learning
 
