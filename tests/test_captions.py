@@ -235,6 +235,9 @@ def test_a_schema_of_captioned_pictures_keeps_the_pictures_and_says_what_caption
         Image.fromarray(picture).save(f"{place}.png")
     frame = pd.DataFrame({"picture": [f"{n}.png" for n in range(40)], "caption": captions})
     frame.to_csv("seen.csv", index=False)
+    different = [f"{words} number {n} of forty" for n, words in enumerate(captions)]
+    frame.assign(caption=different).to_csv("different.csv", index=False)
+    assert run(["check", "different.csv"]) == 0
     assert run(["check", "seen.csv"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Column 'caption' holds free text beside pictures: a fit without a schema" in said
@@ -332,10 +335,10 @@ def test_an_array_of_pixels_is_refused_where_it_can_be_none(fitted):
     pictures, captions = shown(1, seed=7)
     half = left_half(pictures[0]).astype(float).filled(np.nan)
     for cell, words in (
-        (pictures[0].astype(float), "is uint8, .* or has NaN where a pixel is not known"),
+        (pictures[0].astype(float), "is uint8, .* are masked, or NaN. Got float64"),
         (half / 255, "pixels are whole numbers from 0 to 255, got 0"),
         (half - 300, "pixels are whole numbers from 0 to 255, got -"),
-        (half[0, 0], r"got float64 \(3,\)"),
+        (half[0, 0], r"Got float64 \(3,\)"),
     ):
         with pytest.raises(ValueError, match=words):
             fitted.impute(asked_for([cell], captions))
@@ -367,6 +370,35 @@ def test_a_caption_that_cant_be_read_stays_and_is_told_of(fitted):
     assert found["caption"].tolist() == ["pink wall and sea"]
 
 
+def test_decide_says_what_of_a_caption_cant_be_read(fitted):
+    pictures, _ = shown(2, seed=7)
+    found = fitted.decide(asked_for(pictures, ["pink wall and sea", "red wall and sea"]))
+    assert "caption can't be read to the end: 'pink' is none of them" in found["reason"][0]
+    assert "can't be read" not in found["reason"][1]
+
+
+def test_captions_that_few_blanks_keep_from_words_are_told_of(table):
+    untidy = table.copy()
+    untidy.loc[3, "caption"] = "red  wall and sea"
+    codec, _ = CompositeCodec.begin(untidy)
+    (words,) = [text for text in codec.assumed if "by characters" in text]
+    assert "one of its strings has other blanks" in words and "'red  wall and sea'" in words
+    assert not any("by characters" in text for text in CompositeCodec.begin(table)[0].assumed)
+
+
+def test_pictures_that_are_read_are_not_written_over(fitted, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = str(fitted.save(tmp_path / "model"))
+    (pictures,), (caption,) = shown(1, seed=5)
+    (tmp_path / "new-pictures").mkdir()
+    Image.fromarray(pictures).save("new-pictures/0.png")
+    Path("new.csv").write_text(f"picture,caption\nnew-pictures/0.png,{caption}\n")
+    asked = ["impute", saved, "new.csv", "--hide", "top", "-o", "new.csv", "--force"]
+    assert run(asked) == 2
+    assert "holds new-pictures/0.png, which is read" in " ".join(capsys.readouterr().err.split())
+    assert np.array_equal(np.asarray(Image.open("new-pictures/0.png")), pictures)
+
+
 def test_a_part_is_hidden_in_the_shell(fitted, tmp_path, capsys):
     saved = str(fitted.save(tmp_path / "model"))
     pictures, captions = shown(2, seed=5)
@@ -393,8 +425,9 @@ def test_a_part_is_hidden_in_the_shell(fitted, tmp_path, capsys):
     assert np.array_equal(made[4:], pictures[1][4:])
     for wrong, words in (
         ([*asked, *hidden, "--force"], "stands in its columns"),
-        (["impute", saved, one, "--hide", "right", "--given", "caption=red..."], "takes one value"),
-        (["impute", saved, one, *hidden[2:]], "--given can't be asked beside the alternatives"),
+        (["impute", saved, one, "--hide", "right", "--given", "caption=red..."], "one whole value"),
+        (["impute", saved, one, *hidden[2:]], "--given goes with --hide or --mask"),
+        (["impute", saved, one, "--hide", "top", "--given", "picture=x.png"], "is what"),
         ([*asked, "--hide", "9..:..", "--force"], "no pixel lies in 9..:.."),
     ):
         assert run(wrong) == 2

@@ -458,6 +458,22 @@ def test_typicality_looks_along_rare_directions_closely():
     assert along > -1 > aside
 
 
+@pytest.mark.parametrize(("levels", "pixels"), [(256, 1), (256, 12), (3, 12)])
+def test_near_levels_are_all_that_count_at_the_smallest_noise(levels, pixels, monkeypatch):
+    monkeypatch.setattr(picture, "MAX_LEVEL_BYTES", 1)  # row by row
+    strip = Space((12,), (Variable("p", "ordered", cardinality=levels),) * 12, "image", (1, 3, 4))
+    value = torch.randint(levels, (20, 12), generator=stream(0)).double()
+    density = PictureDensity.build(strip, SMALL, Event(value), stream(0))
+    density.shares = density.shares[:pixels]
+    noise = torch.randn(1, 3, 4, generator=stream(1)).double()
+    found = density._log_levels(value, value, noise)
+    deviation = density.core.least_levels
+    apart = (value + deviation * noise.flatten())[:, :, None] - torch.arange(levels)
+    weight = density.shares - apart.square() / (2 * deviation**2)
+    own = weight.gather(2, value.long()[:, :, None])[:, :, 0]
+    assert torch.allclose(found, (own - weight.logsumexp(2)).sum(1), rtol=1e-12)
+
+
 def test_a_reading_that_is_the_same_of_all_rows_tells_nothing_of_one_like_them():
     """Rounding is no oddity, whatever the processor; what differs from all of them is one."""
     other = torch.randn(60, 3, generator=stream(0)).double()

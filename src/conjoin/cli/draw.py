@@ -22,7 +22,7 @@ from conjoin.cli.kinds import reader_of, writer_of
 from conjoin.cli.marks import marked
 from conjoin.cli.output import TABLES, claim, claim_pictures
 from conjoin.cli.voice import Voice, shown
-from conjoin.cli.words import given_of, labels_of, range_of, some_names
+from conjoin.cli.words import ELLIPSIS, given_of, labels_of, range_of, some_names
 
 __all__ = ["counterfactual", "impute", "sample"]
 
@@ -538,21 +538,33 @@ def impute(
     frame = _strings_missing(estimator.model_, data, limits, voice)
     files = None if reader is None else frame.iloc[:, 0].tolist()
     _refuse_onto_inputs(estimator.model_.codec, frame, out)
-    for name, value in _values_of(given, estimator.model_.codec.schema).items():
-        if name in frame:
-            raise ValueError(f"--given {name}= is what {data} holds: leave it out.")
-        frame[name] = value
+    _take_given(frame, given, estimator.model_.codec.schema, data)
     _refuse_names(frame, ("draw",) if draws is not None else ())
-    asked = {"y": wanted, "tails": tails, "strategy": strategy}
+    asked = {"n_draws": draws, "y": wanted, "tails": tails, "strategy": strategy}
     if hides:
-        from conjoin.cli.edits import complete_table, hide_in_table
-
-        frame = hide_in_table(estimator, frame, hide, mask, voice)
-        full = complete_table(estimator, frame, draws, seed, voice, **asked)
-    else:
-        full = estimator.impute(frame, n_draws=draws, random_state=seed, **asked)
+        frame = _without_hidden(estimator, frame, hide, mask, voice)
+    full = _filled_in(estimator, frame, hides, seed, voice, asked)
     with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
         _tell_filled(estimator.model_, frame, full, draws, out, voice, files)
+
+
+def _without_hidden(
+    estimator: Any, frame: Any, hide: str | None, mask: str | None, voice: Voice
+) -> Any:
+    from conjoin.cli.edits import hide_in_table
+
+    return hide_in_table(estimator, frame, hide, mask, voice)
+
+
+def _filled_in(
+    estimator: Any, frame: Any, in_part: bool, seed: int, voice: Voice, asked: dict[str, Any]
+) -> Any:
+    """The rows without gaps; where pictures are known ``in_part`` with a bar, as they take long."""
+    from conjoin.cli.edits import complete_table
+
+    if in_part:
+        return complete_table(estimator, frame, seed, voice, **asked)
+    return estimator.impute(frame, random_state=seed, **asked)
 
 
 def _tell_filled(
@@ -661,18 +673,20 @@ def _refuse_given(given: list[str] | None, why: str) -> None:
         raise ValueError(f"--given says what is known beside files of pictures, and {why}.")
 
 
-def _values_of(given: list[str] | None, schema: Any) -> dict[Any, Any]:
-    """{column: value}; ValueError for ranges, several levels and beginnings."""
-    from conjoin.codecs.sequence import Prefix
-
+def _take_given(frame: Any, given: list[str] | None, schema: Any, data: str) -> None:
+    """Put what is known of all rows into the frame; ValueError for a column that is there, for
+    ranges, several levels and beginnings."""
     found = given_of(given, schema)
+    begun = any(text.endswith(ELLIPSIS) for text in given or ())
     for name, value in found.items():
-        if isinstance(value, tuple | list | Prefix):
+        if name in frame:
+            raise ValueError(f"--given {name}= is what {data} holds: leave it out.")
+        if begun or isinstance(value, tuple | list):
             raise ValueError(
                 f"--given {name}= takes one whole value here, the same for all pictures; ranges, "
                 "several levels and beginnings are for `conjoin sample`."
             )
-    return found
+        frame[name] = value
 
 
 def _strings_missing(model: Any, data: str, limits: Any, voice: Voice) -> Any:

@@ -255,20 +255,20 @@ def hide_in_table(
     """The rows without a part of the pictures in their only column of pictures."""
     codec = estimator.model_.codec
     name = only_pictures(
-        codec, "--hide and --mask are about pictures, and this model is of a table with {} of them."
+        codec,
+        "--hide is about pictures, and so is --mask: this model is of a table with {} of them.",
     )
     cells = pictures_in(codec.rows(frame).frame[name]) if name in frame else []
     known = [cell for cell in cells if cell is not None]
     if not known:
         raise ValueError(f"No row has a picture in {name!r} of which a part could be hidden.")
-    high, wide = known[0].pixels.shape[:2]
-    hidden = _hidden(estimator, (high, wide), hide, mask, voice)
+    hidden = _hidden(estimator, known[0].size, hide, mask, voice)
     left = [None if cell is None else cell.hide(hidden) for cell in cells]
     return frame.assign(**{name: pd.Series(left, frame.index, dtype=object)})
 
 
 def complete_table(
-    estimator: Any, frame: pd.DataFrame, n_draws: int | None, seed: int, voice: Voice, **asked: Any
+    estimator: Any, frame: pd.DataFrame, seed: int, voice: Voice, n_draws: int | None, **asked: Any
 ) -> Any:
     """``estimator.impute`` of rows with pictures that are known in part, some rows at a time, each
     time with other noise, and a bar."""
@@ -301,9 +301,7 @@ def _tile(cell: Picture | None, like: np.ndarray, whole: bool) -> np.ndarray:
     """A picture, or what is known of it."""
     if cell is None:
         return np.full_like(like, UNKNOWN_GREY)
-    if whole or cell.known is None:
-        return cell.pixels
-    return np.where(cell.known, cell.pixels, UNKNOWN_GREY).astype(np.uint8)
+    return cell.shown(None if whole else UNKNOWN_GREY)
 
 
 def _rectangle(text: str, height: int, width: int) -> tuple[slice, slice]:

@@ -184,12 +184,13 @@ class Words(Tokens):
         count = Counter(word for words in split for word in words)
         rare = sum(1 for times in count.values() if times == 1)
         whole = all(map(cls.writes, strings))
-        return whole and "" not in count and rare <= MAX_RARE_WORDS * count.total()
+        return whole and rare <= MAX_RARE_WORDS * count.total()
 
     @classmethod
     def writes(cls, string: str) -> bool:
         """Whether words, with one blank between two of them, write the string."""
-        return _joined(_words_of(string)) == string
+        words = _words_of(string)
+        return "" not in words and _joined(words) == string
 
     @property
     def shown(self) -> str:

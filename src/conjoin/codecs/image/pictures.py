@@ -97,6 +97,18 @@ class Picture:
         known = np.broadcast_to(~place, self.pixels.shape)
         return Picture(self.pixels, known=known if self.known is None else known & self.known)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        high, wide = self.pixels.shape[:2]
+        return high, wide
+
+    def shown(self, grey: int | None = None) -> np.ndarray:
+        """The pixels, those that are not known in one ``grey``; without it as they were."""
+        if grey is None or self.known is None:
+            return self.pixels
+        return np.where(self.known, self.pixels, grey).astype(np.uint8)
+
     def save(self, path: str | Path) -> None:
         """Write it as a file, in the format of its suffix."""
         pillow().Image.fromarray(np.ascontiguousarray(self.pixels)).save(path)
