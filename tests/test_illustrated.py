@@ -76,6 +76,55 @@ def chained():
     return JointClassifier(family=TINY, predictor=None).fit(*holed(200))
 
 
+# --------------------------------------------------------------------------- known in part
+
+
+def bright(rows, seed=0):
+    """Pictures that are bright or dark all over, as ``k`` says."""
+    random = np.random.default_rng(seed)
+    k = random.choice(["hi", "lo"], rows)
+    middle = np.where(k == "hi", 190, 60)[:, None, None]
+    images = (middle + random.integers(-20, 21, (rows, 8, 8))).astype("uint8")
+    return pd.DataFrame({"scan": pd.Series(list(images), dtype=object), "k": k})
+
+
+def top_half(image):
+    return np.ma.MaskedArray(image, np.arange(8)[:, None] * np.ones(8, dtype=int) >= 4)
+
+
+def test_what_is_missing_beside_a_part_is_told_of_it():
+    table = bright(160)
+    model = JointDensity(family=Illustrated(size=0.25, steps=200, batch=32), random_state=0)
+    model.fit(table)
+    new = bright(30, seed=1)
+    halves = pd.Series([top_half(image) for image in new["scan"]], dtype=object)
+    (full,) = model.impute(pd.DataFrame({"scan": halves}).assign(k=None), n_draws=1)
+    assert (full["k"] == new["k"]).mean() >= 0.85
+    bottom = np.array([cell.pixels[4:].mean() > 125 for cell in full["scan"]])
+    assert (bottom == (new["k"] == "hi")).mean() >= 0.85
+
+
+@pytest.mark.parametrize("predictor", [None, "auto"])
+@pytest.mark.parametrize("draws", [None, 1])
+def test_a_class_is_taken_to_hold_beside_a_part(predictor, draws):
+    table = bright(120)
+    model = JointClassifier(family=TINY, predictor=predictor, random_state=0)
+    model.fit(table[["scan"]].assign(a=np.arange(120.0)), table["k"])
+    half = pd.Series([top_half(table["scan"][0])], dtype=object)
+    found = model.impute(pd.DataFrame({"scan": half, "a": [3.0]}), n_draws=draws, y="hi")
+    (cell,) = (found if draws is None else found[0])["scan"]
+    assert np.array_equal(cell.pixels[:4], table["scan"][0][:4]) and cell.known is None
+
+
+def test_a_picture_is_whole_where_all_pixels_are_known():
+    image = np.full((3, 3, 3), 9, dtype="uint8")
+    assert Picture(image, known=np.ones((3, 3), dtype=bool)) == Picture(image)
+    assert Picture(image).hide(np.zeros((3, 3), dtype=bool)).known is None
+    part = Picture(image, known=np.eye(3, dtype=bool))
+    assert part.known.shape == (3, 3, 3) and "33% known" in str(part) and part != Picture(image)
+    assert part == Picture(np.where(part.known, image, 1).astype("uint8"), known=part.known)
+
+
 # --------------------------------------------------------------------------------------- identities
 
 
@@ -446,7 +495,7 @@ def test_names_that_are_numbers():
     [
         ("no.png", r"Column 'scan', row 4: there is no file no.png"),
         ("bad.png", r"Column 'scan', row 4: bad.png is broken"),
-        (np.zeros((8, 8)), r"Column 'scan', row 4: an array of pixels is uint8"),
+        (np.full((8, 8), 0.5), r"Column 'scan', row 4: pixels are whole numbers from 0 to 255"),
         (3.5, r"Column 'scan', row 4: 3.5 is no path"),
     ],
 )

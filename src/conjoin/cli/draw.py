@@ -528,32 +528,32 @@ def impute(
         with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
             _tell_alternatives(estimator, frame, alternatives, out, voice)
         return
+    refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     if reader is None:
-        refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
         _refuse_given(given, f"what is known of the rows of {data} stands in its columns")
     estimator = load_model(model, device)
     _claim_table(estimator.model_.codec, out, force)
     wanted = None if y is None else _wanted(estimator.model_.target, y)
     say_unfinished(estimator.model_, voice)
     frame = _strings_missing(estimator.model_, data, limits, voice)
-    files = None if reader is None else frame.iloc[:, 0].tolist()
+    files = None if reader is None else frame.iloc[:, 0]
     _refuse_onto_inputs(estimator.model_.codec, frame, out)
     _take_given(frame, given, estimator.model_.codec.schema, data)
     _refuse_names(frame, ("draw",) if draws is not None else ())
     asked = {"n_draws": draws, "y": wanted, "tails": tails, "strategy": strategy}
     if hides:
-        frame = _without_hidden(estimator, frame, hide, mask, voice)
+        frame = _without_hidden(estimator, frame, hide, mask, out, voice)
     full = _filled_in(estimator, frame, hides, seed, voice, asked)
     with marked(voice, "impute", model, estimator.model_, out, mark, seed, partly=True):
         _tell_filled(estimator.model_, frame, full, draws, out, voice, files)
 
 
 def _without_hidden(
-    estimator: Any, frame: Any, hide: str | None, mask: str | None, voice: Voice
+    estimator: Any, frame: Any, hide: str | None, mask: str | None, out: str | None, voice: Voice
 ) -> Any:
-    from conjoin.cli.edits import hide_in_table
+    from conjoin.cli.edits import hide_in_table, of_sheet
 
-    return hide_in_table(estimator, frame, hide, mask, voice)
+    return hide_in_table(estimator, of_sheet(frame, out, voice), hide, mask, voice)
 
 
 def _filled_in(
@@ -574,7 +574,7 @@ def _tell_filled(
     draws: int | None,
     out: str | None,
     voice: Voice,
-    files: list[str] | None,
+    files: Any,
 ) -> None:
     """The filled rows, those of several draws below each other, and which cells were filled.
     ``files``: of pictures that are the rows, whose names come first."""
@@ -585,7 +585,7 @@ def _tell_filled(
     several = [_framed(model, each) for each in (full if draws is not None else [full])]
     cells = _filled(frame, several, model.codec)
     if files is not None:
-        several = [each.assign(file=files)[["file", *each]] for each in several]
+        several = [each.assign(file=files[: len(each)])[["file", *each]] for each in several]
     table = several[0]
     if draws is not None:
         numbered = [each.assign(draw=i) for i, each in enumerate(several, 1)]
@@ -677,11 +677,12 @@ def _take_given(frame: Any, given: list[str] | None, schema: Any, data: str) -> 
     """Put what is known of all rows into the frame; ValueError for a column that is there, for
     ranges, several levels and beginnings."""
     found = given_of(given, schema)
-    begun = any(text.endswith(ELLIPSIS) for text in given or ())
+    begun = {text.partition("=")[0] for text in given or () if text.endswith(ELLIPSIS)}
+    begun &= {str(column.name) for column in schema.drawn if column.is_block}
     for name, value in found.items():
         if name in frame:
             raise ValueError(f"--given {name}= is what {data} holds: leave it out.")
-        if begun or isinstance(value, tuple | list):
+        if str(name) in begun or isinstance(value, tuple | list):
             raise ValueError(
                 f"--given {name}= takes one whole value here, the same for all pictures; ranges, "
                 "several levels and beginnings are for `conjoin sample`."

@@ -4,6 +4,7 @@ figures, folders and arrays.
 
 import dataclasses
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.pictures import Picture, in_part, pictures_in, stacked
 from conjoin.codecs.image.rows import PictureRows
 from conjoin.core.event import slices
+from conjoin.core.warnings import ColumnWarning
 from conjoin.plot.alterations import MAX_PICTURES, AlterationDisplay
 from conjoin.plot.style import pyplot
 from conjoin.questions.edit import PICTURES_AT_ONCE, Alteration, alter_class
@@ -39,6 +41,7 @@ __all__ = [
     "filled_sheet",
     "hidden_part",
     "hide_in_table",
+    "of_sheet",
 ]
 
 MAX_SHEET_ROWS = 20  # pictures on one sheet of completions, at most
@@ -190,9 +193,12 @@ def complete_pictures(
     )
 
 
-def _shown_on(
-    rows: PictureRows, most: int, what: str, out: str | None, voice: Voice
-) -> PictureRows:
+def of_sheet(frame: pd.DataFrame, out: str | None, voice: Voice) -> pd.DataFrame:
+    """The rows of a table that are worked out: all, or of a sheet those that it shows."""
+    return frame[: len(_shown_on(frame, MAX_SHEET_ROWS, "sheet", out, voice))]
+
+
+def _shown_on(rows: Any, most: int, what: str, out: str | None, voice: Voice) -> Any:
     """The pictures that are worked out: all, or of one figure those that it shows."""
     if out is None or not out.endswith(".png") or len(rows) <= most:
         return rows
@@ -264,7 +270,9 @@ def hide_in_table(
         raise ValueError(f"No row has a picture in {name!r} of which a part could be hidden.")
     hidden = _hidden(estimator, known[0].size, hide, mask, voice)
     left = [None if cell is None else cell.hide(hidden) for cell in cells]
-    return frame.assign(**{name: pd.Series(left, frame.index, dtype=object)})
+    frame = frame.copy()
+    frame[name] = pd.Series(left, frame.index, dtype=object)
+    return frame
 
 
 def complete_table(
@@ -272,8 +280,15 @@ def complete_table(
 ) -> Any:
     """``estimator.impute`` of rows with pictures that are known in part, some rows at a time, each
     time with other noise, and a bar."""
+    model = estimator.model_
+    for words in model.codec.far_away(model.rows(frame)):  # with the numbers of all rows
+        warnings.warn(words, ColumnWarning, stacklevel=2)
     parts = []
-    with Progress(not voice.quiet).phase("completing pictures", len(frame)) as bar:
+    with (
+        warnings.catch_warnings(),
+        Progress(not voice.quiet).phase("completing pictures", len(frame)) as bar,
+    ):
+        warnings.simplefilter("ignore", ColumnWarning)
         for place, part in enumerate(slices(len(frame), TABLE_ROWS_AT_ONCE)):
             rows = frame.iloc[part]
             full = estimator.impute(rows, n_draws=n_draws, random_state=seed + place, **asked)

@@ -81,11 +81,9 @@ class BlockColumn(abc.ABC):
     def decode(self, value: Tensor, observed: Tensor | None) -> list[Any]:
         """The cells of rows (B, P); None where one is not ``observed`` whole."""
 
-    def begun(self, cells: Sequence[Any]) -> np.ndarray:
-        """(B,) which cells are known in part, and are gone on with where missing ones are filled
-        in."""
-        strings = np.array([isinstance(cell, Prefix) for cell in cells], dtype=bool)
-        return np.asarray(in_part(cells) | strings)
+    @abc.abstractmethod
+    def known_in_part(self, cells: Sequence[Any]) -> np.ndarray:
+        """(B,) which cells are completed where missing ones are filled in."""
 
     def unread(self, cells: Sequence[Any]) -> list[str]:
         """Of each cell, what of it can't be read."""
@@ -234,10 +232,14 @@ class PictureColumn(BlockColumn):
             if picture is not None:
                 value[row] = _channels_first(picture.pixels)
                 known[row] = True if picture.known is None else _channels_first(picture.known)
-        flat = torch.from_numpy(np.where(known, value, 0).reshape(len(value), -1))
-        mask = torch.from_numpy(known.reshape(flat.shape))
+        shape = (len(cells), int(np.prod(self.image.grid)))
+        flat = torch.from_numpy(np.where(known, value, 0).reshape(shape))
+        mask = torch.from_numpy(known.reshape(shape))
         nothing = torch.zeros(len(flat), dtype=torch.float64)
         return Encoded(Event(flat, mask), torch.zeros_like(mask), nothing, nothing)
+
+    def known_in_part(self, cells: Sequence[Any]) -> np.ndarray:
+        return in_part(cells)
 
     def decode(self, value: Tensor, observed: Tensor | None) -> list[Picture | None]:
         stack = value.detach().numpy().round().astype("uint8").reshape(-1, *self.image.grid)
@@ -338,28 +340,31 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Pictu
 
 
 def _of_array(cell: np.ndarray, where: str) -> Picture | None:
-    """Of bytes, where those that are not known may be masked; or of numbers, NaN where they are
-    not."""
+    """Of whole numbers, masked or NaN where they are not known."""
     shaped = cell.ndim == 2 or (cell.ndim == 3 and cell.shape[2] in OF_CHANNELS)
     known = ~np.ma.getmaskarray(cell)
     raw = np.ma.getdata(cell)
     if raw.dtype.kind == "f":
         known = known & ~np.isnan(raw)
-    bytes_ = raw.dtype == np.uint8 or (raw.dtype.kind in "uif" and not known.all())
-    if not shaped or not bytes_:
+    if not shaped or raw.dtype.kind not in "uif":
         raise ValueError(
-            f"{where}: an array of pixels is uint8, (H, W) or (H, W, C); of other numbers from 0 "
-            f"to 255 those that are not known are masked, or NaN. Got {cell.dtype} {cell.shape}."
+            f"{where}: an array of pixels is (H, W) or (H, W, C), of whole numbers from 0 to 255, "
+            f"masked or NaN where they are not known; got {cell.dtype} {cell.shape}."
         )
     wrong = known & ((raw != np.rint(raw)) | (raw < 0) | (raw >= PIXEL_LEVELS))
     if wrong.any():
         raise ValueError(
             f"{where}: pixels are whole numbers from 0 to {PIXEL_LEVELS - 1}, got {raw[wrong][0]}."
         )
+    if raw.dtype != np.uint8 and np.max(raw, where=known, initial=0) == 1:
+        raise ValueError(
+            f"{where}: no pixel is above 1, where white is {PIXEL_LEVELS - 1}: scale the numbers, "
+            "or give them as uint8 if they are as dark."
+        )
     if not known.any():
         return None
     pixels = np.where(known, raw, 0).astype(np.uint8)
-    return Picture(pixels, known=None if known.all() else known)
+    return Picture(pixels, known=known)
 
 
 def _in_channels(picture: Picture, channels: int, tally: Tally) -> Picture:
@@ -469,7 +474,7 @@ class StringColumn(BlockColumn):
         """Codes of the characters, and the code behind them where a string has ended."""
         encoded = self.strings.encode(list(cells))
         event = encoded.event
-        begun = torch.from_numpy(self.begun(cells))
+        begun = torch.from_numpy(self.known_in_part(cells))
         event = event._replace(observed=event.mask & (event.there | ~begun[:, None]))
         value, mask = self.block.laid.flattened(self.block, event)
         return encoded._replace(event=Event(value, mask))
@@ -499,6 +504,9 @@ class StringColumn(BlockColumn):
     @property
     def unlike(self) -> str:
         return f"the string {self.name} is unlike those held out"
+
+    def known_in_part(self, cells: Sequence[Any]) -> np.ndarray:
+        return np.array([isinstance(cell, Prefix) for cell in cells], dtype=bool)
 
     def unread(self, cells: Sequence[Any]) -> list[str]:
         unseen = self.strings.encode(list(cells)).unseen.any(1).tolist()

@@ -689,7 +689,7 @@ class CompositeCodec(Codec):
         frame = table.frame.copy()
         for block in self.blocks:
             if block.name in frame:
-                begun = block.begun(list(frame[block.name]))
+                begun = block.known_in_part(list(frame[block.name]))
                 frame[block.name] = frame[block.name].where(~begun, None)
         return TableRows(filled(frame, self.names, known, decoded, self.table.schema))
 

@@ -31,7 +31,8 @@ MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 KEPT_AXES = 48  # principal axes of a reading that tells of hidden states, by which rows are usual
 SHRINKAGE = 1e-2  # of a covariance towards a multiple of the identity
 LOW_QUANTILE = 0.05  # of the statistic, whose distance to the median is its spread
-ROUNDING = 1e-6  # of the statistic, of a reading that is the same of all rows
+MIN_SCALE = 1e-6  # deviation of a number of a reading, at least
+ROUNDING = 1e-5  # of a number, as a share of it
 
 
 class _Reading(nn.Module):
@@ -59,10 +60,12 @@ class _Reading(nn.Module):
 
     def forward(self, reading: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """0 for a row like all others, where a reading was the same of all."""
-        apart = self._raw(reading) - self.usual[0]
-        spread = self.usual[0] - self.usual[1]
-        alike = (spread < ROUNDING) & (apart.abs() < ROUNDING)
-        return torch.where(alike, 0.0, apart / spread.clamp_min(1e-9))
+        raw = self._raw(reading)
+        out = (raw - self.usual[0]) / (self.usual[0] - self.usual[1]).clamp_min(1e-9)
+        if bool((self.scale > MIN_SCALE).any()):
+            return out
+        near = (reading - self.centre).abs() <= ROUNDING * (1 + self.centre.abs())
+        return out.masked_fill(near.all(1), 0.0)
 
     def _raw(self, reading: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         along = ((reading - self.centre) / self.scale) @ self.axes
@@ -73,7 +76,7 @@ class _Reading(nn.Module):
         learn = reading[: 2 * len(reading) // 3]
         judge = reading[2 * len(reading) // 3 :]
         self.centre.copy_(learn.mean(0))
-        self.scale.copy_(learn.std(0, unbiased=False).clamp_min(1e-6))
+        self.scale.copy_(learn.std(0, unbiased=False).clamp_min(MIN_SCALE))
         _, _, rotation = torch.linalg.svd((learn - self.centre) / self.scale, full_matrices=False)
         kept = min(self.axes.shape[1], len(rotation))
         self.axes.zero_()[:, :kept] = rotation[:kept].T

@@ -110,7 +110,7 @@ CAPTION_SHARE = 0.5  # of the rows of a step, of which captions are learned besi
 PICTURE_FAMILIES = ("picture_diffusion", "picture_tokens", "latent_diffusion", "cascade")
 CAPTIONS: Mapping[str, Any] = {"width": 96, "blocks": 3}  # the strings beside them
 HIDDEN_WORDS = 0.2  # share of the written words of a caption, in a step of the fit
-SWEEPS = 3  # over a picture that is known in part and its string, which is not
+SWEEPS = 3  # over a picture that is known in part, and what is missing beside it
 MAX_CANDIDATES_AT_ONCE = 256  # pictures, of which some are chosen
 MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
@@ -364,7 +364,7 @@ class Part:
 
 
 # the cells of a block of rows, told of the columns and of what is known of the blocks
-Answer = Callable[[Part, Event, Event], Tensor]
+Cells = Callable[[Part, Event, Event], Tensor]
 
 
 class ColumnsAndBlocks(Density):
@@ -770,54 +770,71 @@ class ColumnsAndBlocks(Density):
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
-        full, behind = self._with_columns(event, generator)
+        def drawn(part: Part, columns: Event, behind: Event) -> Float[Tensor, "b P"]:
+            return self._drawn_part(part, columns, behind, generator)
 
-        def draw(part: Part, columns: Event, some: Event) -> Float[Tensor, "b P"]:
-            return self._drawn_part(part, columns, some, generator)
+        def whole(event: Event) -> Event:
+            return self._in_turn(*self._with_columns(event, generator), drawn)
 
-        return self._each_answered(full, behind, draw)
+        return whole(self._with_whole_pictures(event, drawn, whole))
 
-    def _each_answered(self, columns: Event, behind: Event, answer: Answer) -> Event:
-        """The rows with each part in turn as ``answer`` has it, told of those before."""
-        behind = self._with_whole_pictures(columns, behind, answer)
+    def _in_turn(self, columns: Event, behind: Event, cells: Cells) -> Event:
+        """The rows with each part told of those before."""
         for part in self._in_order:
-            behind = _filled(behind, part, answer(part, columns, behind))
+            behind = _filled(behind, part, cells(part, columns, behind))
         return self._put_together(columns, behind)
 
-    def _with_whole_pictures(self, columns: Event, behind: Event, answer: Answer) -> Event:
-        """Where the string is first, but not known, beside pictures of which a part is: they go on
-        from their part alone; then the string is read off them, and they go on told of it, in turn,
-        as in a Gibbs sampler whose conditionals are learned apart (D. Heckerman et al. (2000),
-        Dependency networks, section 2.2). What is left is to read the string off the last ones."""
-        if not self.config.strings_first:
-            return behind
-        string, *pictures = self._in_order
-        known = [behind.mask[:, part.cells] for part in pictures]
-        in_part = torch.stack([cells.any(1) & ~cells.all(1) for cells in known], 1)
-        rows = (~_whole(behind, string) & in_part.any(1)).nonzero()[:, 0]
+    def _with_whole_pictures(
+        self, event: Event, cells: Cells, complete: Callable[[Event], Event]
+    ) -> Event:
+        """Where other cells are missing beside a picture of which a part is known: the picture is
+        completed from its part and what is known beside it; then the other cells, told of the whole
+        picture, and the picture, told of them, in turn, as in a Gibbs sampler whose conditionals
+        are learned apart (D. Heckerman et al. (2000), Dependency networks, section 2.2). The other
+        cells stay as they were asked for."""
+        pictures = [part for part in self.parts if self.density_of(part).flat]
+        open_ = [_begun(event.mask[:, self._place_of(part)]) for part in pictures]
+        pixels = torch.zeros_like(event.mask)
+        for part, rows in zip(pictures, open_, strict=True):
+            pixels[:, self._place_of(part)] = rows[:, None]
+        rows = (pixels.any(1) & ~(event.mask | pixels).all(1)).nonzero()[:, 0]
         if not len(rows):
-            return behind
-        told = columns.take(rows)
-        asked = behind.take(rows)
-        cell = torch.arange(asked.value.shape[1])
-        own = (cell >= string.cells.start) & (cell < string.cells.stop)
+            return event
+        asked = event.take(rows)
+        pixels = pixels[rows]
 
-        def gone_on(some: Event) -> Event:
-            """With whole pictures, and the string as it was asked for."""
-            for place, part in enumerate(pictures):
-                begun = in_part[rows, place].nonzero()[:, 0]
-                found = answer(part, told.take(begun), some.take(begun))
-                some = _filled(some, part, found, begun)
-            value = torch.where(own, asked.value, some.value)
-            return Event(value, torch.where(own, asked.mask, some.mask))
+        def completed(told: Event) -> Event:
+            """As asked for, but with whole pictures."""
+            columns, behind = _parted(told, self.width)
+            for part, begun in zip(pictures, open_, strict=True):
+                some = begun[rows].nonzero()[:, 0]
+                if len(some):
+                    found = cells(part, columns.take(some), behind.take(some))
+                    behind = _filled(behind, part, found, some)
+            value = torch.where(pixels, self._put_together(columns, behind).value, asked.value)
+            return asked._replace(value=value, observed=asked.mask | pixels)
 
-        whole = gone_on(asked.hide(own))
+        whole = completed(self._without_begun_strings(asked))
         for _ in range(SWEEPS):
-            whole = gone_on(_filled(asked, string, answer(string, told, whole)))
-        return Event(
-            behind.value.index_copy(0, rows, whole.value.to(behind.value)),
-            behind.mask.index_copy(0, rows, whole.mask),
+            full = complete(whole)
+            value = torch.where(pixels, asked.value, full.value)
+            whole = completed(Event(value, torch.where(pixels, asked.mask, True)))
+        return event._replace(
+            value=event.value.index_copy(0, rows, whole.value.to(event.value)),
+            observed=event.mask.index_copy(0, rows, whole.mask),
         )
+
+    def _place_of(self, part: Part) -> slice:
+        """The cells of a block among those of a row."""
+        return slice(part.cells.start + self.width, part.cells.stop + self.width)
+
+    def _without_begun_strings(self, event: Event) -> Event:
+        """Strings of which the beginning is known as if nothing were."""
+        mask = event.mask.clone()
+        for part in self._strings:
+            cells = self._place_of(part)
+            mask[~mask[:, cells].all(1), cells] = False
+        return Event(event.value, mask)
 
     def _drawn_part(
         self, part: Part, columns: Event, behind: Event, generator: torch.Generator | None
@@ -974,6 +991,19 @@ class ColumnsAndBlocks(Density):
     def _mode(self, event: Event, context: Event | None) -> Event:
         """Beside a picture or a string the likeliest of the columns' own mode and of draws of them;
         then what is missing behind them, given those: of a string token by token."""
+
+        def likeliest(part: Part, columns: Event, behind: Event) -> Float[Tensor, "b P"]:
+            told_of = self._context(columns, behind, part)
+            found = self.density_of(part).mode(self._event(behind, part), told_of)
+            return self._cells(found, part)
+
+        def whole(event: Event) -> Event:
+            return self._in_turn(*self._with_likely_columns(event), likeliest)
+
+        return whole(self._with_whole_pictures(event, likeliest, whole))
+
+    def _with_likely_columns(self, event: Event) -> tuple[Event, Event]:
+        """The columns, and the blocks as they are known."""
         columns, behind = self._cut(event)
         full = Event(self.first.mode(columns).value)
         told = self._told(behind)
@@ -986,13 +1016,7 @@ class ColumnsAndBlocks(Density):
                 drawn, _repeated(told.take(slice(row, row + 1)), PROPOSALS)
             )
             full.value[row] = drawn.value[score.argmax()]
-
-        def likeliest(part: Part, columns: Event, some: Event) -> Float[Tensor, "b P"]:
-            told_of = self._context(columns, some, part)
-            found = self.density_of(part).mode(self._event(some, part), told_of)
-            return self._cells(found, part)
-
-        return self._each_answered(full, behind, likeliest)
+        return full, behind
 
     def alternatives(self, event: Event, count: int) -> tuple[Event, Float[Tensor, "B K"]]:
         """The most probable strings that a beam finds in place of the one that each row lacks: B K
@@ -1327,6 +1351,11 @@ def _event_of(flat: bool, behind: Event, part: Part) -> Event:
     if flat:
         return Event(behind.value[:, part.cells], behind.mask[:, part.cells])
     return part.block.check(_restored(behind, part))
+
+
+def _begun(known: Bool[Tensor, "B P"]) -> Bool[Tensor, " B"]:
+    """The rows of which some cells are known, but not all."""
+    return known.any(1) & ~known.all(1)
 
 
 def _whole(behind: Event, part: Part) -> Bool[Tensor, " B"]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from conjoin.core import (
     Capabilities,
+    CapabilityError,
     Density,
     Edit,
     Event,
@@ -217,12 +218,13 @@ class Hybrid(Joint):
     ) -> Pair:
         """Without any y the base's own conditional is p(x_missing | x_observed). If y is known,
         each row is chosen from ``PROPOSALS_PER_ROW`` draws of the base, half of them without y;
-        strings, which take a step for each token, are the base's own draws. Rows of which the same
-        is known share the proposals of a base that knows nothing of y, if its network is read for
-        p(y | x): see ``conjoin.joints.resampling``."""
+        strings, which take a step for each token, are the base's own draws, and so are rows of
+        which it has no log p: pictures that are known in part. Rows of which the same is known
+        share the proposals of a base that knows nothing of y, if its network is read for p(y | x):
+        see ``conjoin.joints.resampling``."""
         if event.y.mask.all() and self._knows_nothing and _alike(event.x):
             return self._chosen_together(event, generator)
-        if not event.y.mask.any() or self._token_by_token:
+        if not event.y.mask.any() or self._token_by_token or not self._has_log_prob(event):
             return self._with_label(
                 event, self.base.sample_conditional(event, generator=generator).x, generator
             )
@@ -242,6 +244,13 @@ class Hybrid(Joint):
         )
         first = proposals * torch.arange(event.rows)
         return self._with_label(event, x.take(first + categorical(weight, generator)), generator)
+
+    def _has_log_prob(self, event: Pair) -> bool:
+        try:
+            self.base.log_evidence(event.x)
+        except CapabilityError:
+            return False
+        return True
 
     @property
     def _knows_nothing(self) -> bool:

@@ -90,12 +90,18 @@ class Picture:
     path: str = ""
     known: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        """Where all are known, nothing is said of it."""
+        if self.known is not None:
+            known = self.known[..., None] if self.known.ndim < self.pixels.ndim else self.known
+            whole = np.broadcast_to(known, self.pixels.shape)
+            object.__setattr__(self, "known", None if known.all() else whole)
+
     def hide(self, hidden: np.ndarray) -> "Picture":
-        """The picture without what is ``hidden`` (H, W), by which it is no longer that of its
-        file."""
-        place = hidden if self.pixels.ndim == 2 else hidden[:, :, None]
-        known = np.broadcast_to(~place, self.pixels.shape)
-        return Picture(self.pixels, known=known if self.known is None else known & self.known)
+        """The picture without what is ``hidden`` (H, W). It has no path: it is not what its file
+        holds."""
+        place = ~hidden if self.pixels.ndim == 2 else ~hidden[:, :, None]
+        return Picture(self.pixels, known=place if self.known is None else place & self.known)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,7 +131,10 @@ class Picture:
     __repr__ = __str__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Picture) and str(self) == str(other)
+        if not isinstance(other, Picture):
+            return False
+        own, others = (np.asarray(cell.known is None or cell.known) for cell in (self, other))
+        return np.array_equal(own, others) and np.array_equal(self.shown(0), other.shown(0))
 
     def __hash__(self) -> int:
         return hash(str(self))

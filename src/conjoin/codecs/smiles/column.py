@@ -226,6 +226,9 @@ class SmilesColumn(BlockColumn):
         count = "a string is" if len(broken) == 1 else f"{len(broken):,} strings are"
         return f"Column {self.name!r}: {count} no molecule: {'; '.join(shown)}{rest}."
 
+    def known_in_part(self, cells: Sequence[Any]) -> np.ndarray:
+        return np.array([isinstance(cell, Prefix) for cell in cells], dtype=bool)
+
     def fit(self, cells: Sequence[Any], weight: Any) -> None:
         super().fit(cells, weight)
         strings = [self._written(cell) for cell in cells if cell is not None]
