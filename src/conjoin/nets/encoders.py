@@ -39,6 +39,7 @@ OUTPUT_WIDTH = 32  # outputs of the encoder of a block that is no vector
 PLACE_WIDTH = 64  # outputs of each place of a picture or string
 READING_LAYERS = 2  # over the positions of a string
 MAX_PLACES_PER_SIDE = 8  # of a picture
+ROWS_AT_ONCE = 256  # of which no gradient is wanted
 
 
 class RecordEncoder(nn.Module):
@@ -67,6 +68,13 @@ class RecordEncoder(nn.Module):
             part.start(record[name])  # type: ignore[operator]
 
     def forward(self, record: Record, rows: int) -> Float[Tensor, "B F"]:
+        """Without a gradient some rows at a time, as pictures take much memory."""
+        if torch.is_grad_enabled() or rows <= ROWS_AT_ONCE:
+            return self._encoded(record, rows)
+        parts = torch.arange(rows).split(ROWS_AT_ONCE)
+        return torch.cat([self._encoded(record.take(part), len(part)) for part in parts])
+
+    def _encoded(self, record: Record, rows: int) -> Float[Tensor, "B F"]:
         nothing = torch.zeros(rows, 0, dtype=torch.float64)
         each = [
             part.encoded(record[name])  # type: ignore[operator]

@@ -589,12 +589,16 @@ class SequenceDensity(Density):
 
     def _seen(self, event: Event) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B 2"]]:
         """Features without a context; the mean surprise of a token (nats), and log(1 + length)."""
-        nothing = self.context_space.check(Record(), event.rows)
-        told = self.encoder(nothing, event.rows)
+        told = self._told_nothing(event.rows)
         length = event.known.sum(1).double()
         log_p, mean = self._log_p_and_mean(event, told)
         plain = torch.stack([-log_p / (length + 1), (length + 1).log()], 1)
         return mean, plain
+
+    def _told_nothing(self, rows: int) -> Tensor:
+        """What is told of a context of which nothing is known: of all rows the same."""
+        told: Tensor = self.encoder(self.context_space.check(Record(), 1), 1)
+        return told.expand(rows, *told.shape[1:])
 
     def _log_p_and_mean(
         self, event: Event, told: Tensor
@@ -629,7 +633,7 @@ class SequenceDensity(Density):
 
     def _features_at(self, event: Event, places: Int[Tensor, "B P"]) -> Float[Tensor, "B P F"]:
         """The last hidden layer at the last token of each beginning, without a context."""
-        told = self.encoder(self.context_space.check(Record(), event.rows), event.rows)
+        told = self._told_nothing(event.rows)
         out = torch.zeros(*places.shape, self.config.shape[0], dtype=torch.float64)
         some = torch.arange(self.capacity + 1) <= places.amax(1, keepdim=True)
         for rows, count in self._parts(some):
