@@ -110,13 +110,15 @@ def test_log_p_and_greedy_tokens_are_those_of_transformers(tmp_path, more):
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 def test_token_by_token_is_the_whole(file, precision):
-    """In few bits to the bit, as each row of a product is computed by itself."""
+    """In few bits to the bit, as each row of a product is computed by itself; where this machine
+    computes such products in float32, as nearly as in that."""
     density = built(file, strings(40, SIZE), precision=precision)
     codes = torch.randint(3, SIZE, (30,), generator=stream(1, "codes")).tolist()
     there = (torch.arange(40) < 30)[None]
     value = F.pad(torch.tensor([codes]), (0, 10))
     whole = float(density.log_prob(Event(value, None, there))[0])
-    far = 1e-3 if precision == "float32" else 1e-9
+    exact = precision != "float32" and packed.is_worth(int(precision.removeprefix("int")))
+    far = 1e-9 if exact else 1e-3
     assert abs(stepped(density, codes) - whole) < far
     beside = Event(value.repeat(5, 1), None, there.repeat(5, 1))
     assert abs(float(density.log_prob(beside)[3]) - whole) < far
