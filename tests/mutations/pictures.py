@@ -28,9 +28,9 @@ MUTATIONS = [
         "families/multimodal.py",
         IN_PART,
         (
-            "strings before parts",
-            "open_ = ~_whole(behind, string)",
-            "open_ = _whole(behind, string)",
+            "parts not looked at",
+            "rows = (pixels.any(1) & ~(event.mask | pixels).all(1))",
+            "rows = (pixels.any(1) & (event.mask | pixels).all(1))",
         ),
     ),
     *at(
@@ -47,7 +47,7 @@ MUTATIONS = [
             "found = in_part(pictures).nonzero()[0][:0]",
         ),
         ("any channel makes known", "else (~known).any(2)", "else (~known).all(2)"),
-        ("unread captions passed over", "unseen.any(1).nonzero()", "unseen.all(1).nonzero()"),
+        ("unread captions passed over", "unseen.any(1).tolist()", "unseen.all(1).tolist()"),
     ),
     *at(
         "codecs/composite.py",
@@ -263,7 +263,7 @@ MUTATIONS = [
             "total * (0.5 * math.log(MAX_NOISE / self.core.least)",
         ),
         ("errors not over the noise", "float(s) ** 2", "float(s)"),
-        ("levels never normalised", "(own - log_weight.logsumexp(2))", "own"),
+        ("levels never normalised", "] - log_weight.logsumexp(2)).sum(1)", "]).sum(1)"),
         (
             "known pixels painted over",
             "return torch.where(event.mask, event.value, filled)",
