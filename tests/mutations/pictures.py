@@ -47,7 +47,7 @@ MUTATIONS = [
             "found = in_part(pictures).nonzero()[0][:0]",
         ),
         ("any channel makes known", "else (~known).any(2)", "else (~known).all(2)"),
-        ("unread captions passed over", "unseen.any(1).tolist()", "unseen.all(1).tolist()"),
+        ("unread captions passed over", "unseen.any(1).nonzero()", "unseen.all(1).nonzero()"),
     ),
     *at(
         "codecs/composite.py",

@@ -508,15 +508,20 @@ class StringColumn(BlockColumn):
     def known_in_part(self, cells: Sequence[Any]) -> np.ndarray:
         return np.array([isinstance(cell, Prefix) for cell in cells], dtype=bool)
 
+    def _unseen(self, cells: Sequence[Any]) -> list[int]:
+        """The rows whose string can't be read to its end."""
+        rows: list[int] = self.strings.encode(list(cells)).unseen.any(1).nonzero()[:, 0].tolist()
+        return rows
+
     def unread(self, cells: Sequence[Any]) -> list[str]:
-        unseen = self.strings.encode(list(cells)).unseen.any(1).tolist()
-        return [
-            f"{self.name} can't be read to the end: {self.strings.odd_words(cell)}" if odd else ""
-            for cell, odd in zip(cells, unseen, strict=True)
-        ]
+        """Of words; where a character was never seen, the reason tells it."""
+        out = [""] * len(cells)
+        for row in self._unseen(cells) if self.strings.tokens.format == Words.format else ():
+            out[row] = f"{self.name} can't be read to the end: {self.strings.odd_words(cells[row])}"
+        return out
 
     def far_away(self, cells: Sequence[Any]) -> list[str]:
-        rows = [row for row, words in enumerate(self.unread(cells)) if words]
+        rows = self._unseen(cells)
         if not rows:
             return []
         some = "A string" if len(rows) == 1 else f"{len(rows):,} strings"
